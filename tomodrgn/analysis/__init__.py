@@ -1,0 +1,1 @@
+"""Answers: arrays in, tables out; every random step takes a seed."""

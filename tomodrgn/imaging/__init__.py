@@ -1,0 +1,1 @@
+"""Image formation: pure functions of arrays; no files, no state."""

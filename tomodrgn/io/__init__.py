@@ -1,0 +1,1 @@
+"""Files: bytes to tables and arrays; knows formats, not meanings."""

@@ -1,0 +1,1 @@
+"""Data: what was recorded, in one order, under one identity."""

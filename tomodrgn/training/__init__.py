@@ -1,0 +1,1 @@
+"""Learning, and the folder that remembers it."""

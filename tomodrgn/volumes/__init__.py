@@ -1,0 +1,1 @@
+"""Maps: decoded from latents, or reconstructed from images."""
