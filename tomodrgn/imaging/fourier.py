@@ -1,0 +1,84 @@
+"""The only Fourier transforms of the project, with one centring convention.
+
+Images and volumes are real, square or cubic with an even side d, and centred at index ``d // 2`` on every axis
+(RELION's and Warp's convention). Transforms are orthonormal, so white noise of variance 1 stays white with
+variance 1, and keep only the Friedel half: the last axis holds the d // 2 + 1 frequencies from 0 to Nyquist and
+DC is at index 0. Frequencies are in cycles per pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+__all__ = [
+    "crop_half",
+    "half_frequencies_xy",
+    "half_frequencies_xyz",
+    "irfft2_centred",
+    "irfft3_centred",
+    "pad_centred",
+    "rfft2_centred",
+    "rfft3_centred",
+]
+
+
+def rfft2_centred(images: Float[Tensor, "*b d d"]) -> Complex[Tensor, "*b d h"]:
+    """Half transform of images centred at index d // 2; h = d // 2 + 1.
+
+    Half-precision input is transformed in float32.
+    """
+    images = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+    return torch.fft.rfft2(torch.fft.ifftshift(images, dim=(-2, -1)), norm="ortho")
+
+
+def irfft2_centred(half: Complex[Tensor, "*b d h"], box_px: int) -> Float[Tensor, "*b d d"]:
+    """Images of half transforms: the inverse of `rfft2_centred`.
+
+    Examples
+    --------
+    >>> image = torch.arange(16.0).reshape(4, 4)
+    >>> torch.allclose(irfft2_centred(rfft2_centred(image), 4), image, atol=1e-5)
+    True
+    """
+    return torch.fft.fftshift(torch.fft.irfft2(half, s=(box_px, box_px), norm="ortho"), dim=(-2, -1))
+
+
+def rfft3_centred(volumes: Float[Tensor, "*v d d d"]) -> Complex[Tensor, "*v d d h"]:
+    """Half transform of volumes (axes zyx) centred at index d // 2."""
+    return torch.fft.rfftn(torch.fft.ifftshift(volumes, dim=(-3, -2, -1)), dim=(-3, -2, -1), norm="ortho")
+
+
+def irfft3_centred(half: Complex[Tensor, "*v d d h"], box_px: int) -> Float[Tensor, "*v d d d"]:
+    """Volumes (axes zyx) of half transforms: the inverse of `rfft3_centred`."""
+    volumes = torch.fft.irfftn(half, s=(box_px,) * 3, dim=(-3, -2, -1), norm="ortho")
+    return torch.fft.fftshift(volumes, dim=(-3, -2, -1))
+
+
+def half_frequencies_xy(box_px: int, *, device: torch.device | str = "cpu") -> Float[Tensor, "d h 2"]:
+    """Frequency of every element of a half image transform, (d, d // 2 + 1, 2), order xy, in cycles per pixel."""
+    ky = torch.fft.fftfreq(box_px, device=device)
+    kx = torch.fft.rfftfreq(box_px, device=device)
+    return torch.stack(torch.meshgrid(ky, kx, indexing="ij")[::-1], dim=-1)
+
+
+def half_frequencies_xyz(box_px: int, *, device: torch.device | str = "cpu") -> Float[Tensor, "d d h 3"]:
+    """Frequency of every element of a half volume transform, (d, d, d // 2 + 1, 3), order xyz, in cycles per pixel."""
+    k = torch.fft.fftfreq(box_px, device=device)
+    kx = torch.fft.rfftfreq(box_px, device=device)
+    return torch.stack(torch.meshgrid(k, k, kx, indexing="ij")[::-1], dim=-1)
+
+
+def pad_centred(arrays: Float[Tensor, "..."], box_px: int, *, ndim: int = 2) -> Float[Tensor, "..."]:
+    """Zero-pad (or crop) the last `ndim` axes to `box_px` about the centre index d // 2."""
+    before = box_px // 2 - arrays.shape[-1] // 2
+    after = box_px - arrays.shape[-1] - before
+    return torch.nn.functional.pad(arrays, (before, after) * ndim)
+
+
+def crop_half(half: Complex[Tensor, "*b d h"], box_px: int) -> Complex[Tensor, "*b e g"]:
+    """Keep the frequencies of a smaller box: Fourier cropping of half image transforms, mean value preserved."""
+    d, n = half.shape[-2], box_px // 2
+    rows = torch.cat([torch.arange(n), torch.arange(d - n, d)]).to(half.device)
+    return half[..., rows, : n + 1] * (box_px / d)
