@@ -13,7 +13,6 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 __all__ = [
-    "crop_half",
     "half_frequencies_xy",
     "half_frequencies_xyz",
     "irfft2_centred",
@@ -76,9 +75,3 @@ def pad_centred(arrays: Float[Tensor, "..."], box_px: int, *, ndim: int = 2) -> 
     after = box_px - arrays.shape[-1] - before
     return torch.nn.functional.pad(arrays, (before, after) * ndim)
 
-
-def crop_half(half: Complex[Tensor, "*b d h"], box_px: int) -> Complex[Tensor, "*b e g"]:
-    """Keep the frequencies of a smaller box: Fourier cropping of half image transforms, mean value preserved."""
-    d, n = half.shape[-2], box_px // 2
-    rows = torch.cat([torch.arange(n), torch.arange(d - n, d)]).to(half.device)
-    return half[..., rows, : n + 1] * (box_px / d)

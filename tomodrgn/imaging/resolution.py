@@ -103,7 +103,7 @@ def mirror(volumes: Float32[np.ndarray, "*v d d d"]) -> Float32[np.ndarray, "*v 
     Examples
     --------
     >>> line = np.zeros((4, 4, 4), np.float32); line[3, 2, 2] = 1
-    >>> int(mirror(line).argmax()) == np.ravel_multi_index((1, 2, 2), line.shape)
-    True
+    >>> [int(i) for i in np.unravel_index(mirror(line).argmax(), line.shape)]
+    [1, 2, 2]
     """
     return np.roll(volumes[..., ::-1, :, :], 1, axis=-3)

@@ -1,0 +1,85 @@
+"""Every option, defined once: default, unit, range and help.
+
+The command line, the run folder's JSON and the notebook's forms are all made from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["PreprocessConfig", "TrainConfig", "VaeConfig"]
+
+
+class Config(BaseModel):
+    """Base of all configurations: frozen, and unknown options are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PreprocessConfig(Config):
+    """How raw tilt images become weighted Fourier coefficients."""
+
+    window: bool = True
+    """Multiply images by a soft circular window before the Fourier transform."""
+    window_inner: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Radius up to which the window is 1, as a fraction of the half box."""
+    window_outer: Annotated[float, Field(gt=0, le=1.5)] = 0.9
+    """Radius beyond which the window is 0, as a fraction of the half box."""
+    max_radius: Annotated[float, Field(gt=0, le=0.5)] = 0.5
+    """Highest spatial frequency used, in cycles per pixel; 0.5 is Nyquist."""
+    exposure_weighting: bool = True
+    """Weight frequencies by the exposure filter, and leave out those beyond the optimal exposure."""
+    tilt_weighting: bool = True
+    """Weight images by the cosine of their tilt angle."""
+
+
+class VaeConfig(Config):
+    """The tilt-series variational autoencoder."""
+
+    z_dim: Annotated[int, Field(ge=0, le=1024)] = 8
+    """Number of latent dimensions; 0 is a homogeneous reconstruction by the same decoder."""
+    encoder_dim: Annotated[int, Field(ge=8, le=4096)] = 256
+    """Width of the encoder's layers."""
+    encoder_layers: Annotated[int, Field(ge=1, le=16)] = 3
+    """Number of residual layers in each of the two encoders."""
+    tilt_feature_dim: Annotated[int, Field(ge=2, le=4096)] = 128
+    """Number of features of each tilt image that are pooled over the tilts of a particle."""
+    pooling: Literal["mean", "max", "concatenate"] = "mean"
+    """How the features of a particle's tilt images are combined; concatenate needs one tilt count for all particles."""
+    encoder_max_radius: Annotated[float, Field(gt=0, le=0.5)] = 0.5
+    """Highest spatial frequency shown to the encoder, in cycles per pixel."""
+    decoder_dim: Annotated[int, Field(ge=8, le=4096)] = 256
+    """Width of the decoder's layers."""
+    decoder_layers: Annotated[int, Field(ge=1, le=16)] = 3
+    """Number of residual layers in the decoder."""
+    n_frequencies: Annotated[int | None, Field(ge=4, le=4096)] = None
+    """Number of random Fourier features of a coordinate; none given: 3/2 of the box."""
+    feature_sigma: Annotated[float, Field(gt=0, le=2)] = 0.5
+    """Standard deviation of the random Fourier features, in half boxes."""
+
+
+class TrainConfig(Config):
+    """How the model is fitted."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
+    """Number of passes over all particles."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Number of particles in a batch."""
+    learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Learning rate of Adam; none given: 1e-4 times the square root of the batch size."""
+    beta: Annotated[float | None, Field(ge=0)] = None
+    """Weight of the KL divergence; none given: 1 / z_dim."""
+    tilts_per_particle: Annotated[int | None, Field(ge=1)] = None
+    """Number of tilt images drawn at random from each particle in each epoch; none given: all."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the initial weights, the order of particles and the latent noise."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Kind of device."""
+    devices: Annotated[int, Field(ge=1, le=1)] = 1
+    """Number of devices."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """Arithmetic of the networks; auto is bf16-mixed on CUDA and 32-true elsewhere."""
+    points_per_chunk: Annotated[int | None, Field(ge=64)] = None
+    """Number of coordinates decoded at once; none given: 4,096 on a CPU, 524,288 on CUDA."""

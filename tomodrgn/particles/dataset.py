@@ -1,0 +1,147 @@
+"""Raw tilt images from disk to batches: sampling, grouping by particle, prefetch."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from tomodrgn.io import mrc
+from tomodrgn.particles.particle_set import ParticleSet
+
+__all__ = ["RawBatch", "TiltDataset", "sample_batches"]
+
+OPEN_STACKS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawBatch:
+    """Tilt images of a few particles as they are on disk.
+
+    Parameters
+    ----------
+    particles
+        Positions of the particles in their ParticleSet, (b,).
+    image_rows
+        Rows of the images in the ParticleSet, particle after particle, (i,).
+    owner
+        For each image the position of its particle in `particles`, (i,).
+    images
+        Raw contrast, (i, d, d) float32.
+    """
+
+    particles: Int64[Tensor, " b"]
+    image_rows: Int64[Tensor, " i"]
+    owner: Int64[Tensor, " i"]
+    images: Float32[Tensor, "i d d"]
+
+
+class TiltDataset:
+    """Reads the tilt images of a ParticleSet from their memory-mapped stacks."""
+
+    def __init__(self, particles: ParticleSet) -> None:
+        self.particles = particles
+        self._open: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def read_images(self, image_rows: np.ndarray) -> Float32[np.ndarray, "i d d"]:
+        """Raw pixels of the given images, converted to float32 before any arithmetic, (i, d, d)."""
+        box = self.particles.box_px
+        images = np.empty((len(image_rows), box, box), dtype=np.float32)
+        stacks = self.particles.stack_index[image_rows]
+        slices = self.particles.slice_index[image_rows]
+        for stack in np.unique(stacks):
+            wanted = stacks == stack
+            images[wanted] = self._stack(int(stack))[slices[wanted]]
+        return images
+
+    def read_batch(self, particles: np.ndarray, image_rows: list[np.ndarray]) -> RawBatch:
+        """The given images of the given particles (one array of image rows each)."""
+        rows = np.concatenate(image_rows)
+        owner = np.repeat(np.arange(len(particles)), [len(r) for r in image_rows])
+        return RawBatch(
+            particles=torch.from_numpy(np.asarray(particles, dtype=np.int64)),
+            image_rows=torch.from_numpy(rows),
+            owner=torch.from_numpy(owner),
+            images=torch.from_numpy(self.read_images(rows)),
+        )
+
+    def _stack(self, stack: int) -> np.ndarray:
+        if stack not in self._open:
+            self._open[stack] = mrc.open_stack(self.particles.stack_paths[stack])
+            if len(self._open) > OPEN_STACKS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(stack)
+        return self._open[stack]
+
+    def batches(self, choices: Iterable[tuple[np.ndarray, list[np.ndarray]]]) -> Iterator[RawBatch]:
+        """Read batches one ahead of their use, in a thread of its own.
+
+        Parameters
+        ----------
+        choices
+            For each batch the particle positions and, for each particle, its image rows; see `sample_batches`.
+        """
+        ready: queue.Queue[RawBatch | BaseException | None] = queue.Queue(maxsize=2)
+        stop = threading.Event()
+
+        def put(item: RawBatch | BaseException | None) -> None:
+            while not stop.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def read() -> None:
+            try:
+                for particles, rows in choices:
+                    if stop.is_set():
+                        return
+                    put(self.read_batch(particles, rows))
+                put(None)
+            except BaseException as error:  # handed to the consumer, which raises it
+                put(error)
+
+        threading.Thread(target=read, name="read-tilt-images", daemon=True).start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+
+
+def sample_batches(
+    particles: ParticleSet,
+    batch_size: int,
+    *,
+    tilts_per_particle: int | None = None,
+    generator: np.random.Generator | None = None,
+) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Which particles, and which of their images, form each batch of an epoch.
+
+    Parameters
+    ----------
+    batch_size
+        Number of particles in a batch; the last batch may be smaller.
+    tilts_per_particle
+        Number of images drawn without replacement from each particle (all, if it has fewer); None takes all.
+    generator
+        Draws the order of particles and the images; None keeps the order of the set and the first images.
+    """
+    order = np.arange(len(particles)) if generator is None else generator.permutation(len(particles))
+    rows = []
+    for particle in order:
+        images = np.arange(particles.offsets[particle], particles.offsets[particle + 1])
+        if tilts_per_particle is not None and len(images) > tilts_per_particle:
+            keep = images if generator is None else generator.permutation(images)
+            images = np.sort(keep[:tilts_per_particle])
+        rows.append(images)
+    return [(order[i : i + batch_size], rows[i : i + batch_size]) for i in range(0, len(order), batch_size)]
