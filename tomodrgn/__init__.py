@@ -1,0 +1,94 @@
+"""Structural heterogeneity of particles in cryo-electron tomograms, learned from their tilt images.
+
+The names below are the front door; each is imported when it is first used, so that ``import tomodrgn`` is quick.
+
+Examples
+--------
+>>> import tomodrgn as td
+>>> td.VaeConfig(z_dim=4).z_dim
+4
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tomodrgn import plots
+    from tomodrgn.analysis.latent_space import cluster_latents, reduce_latents
+    from tomodrgn.analysis.paths import traverse_latents
+    from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+    from tomodrgn.imaging.resolution import fourier_shell_correlation
+    from tomodrgn.particles.latents import Latents
+    from tomodrgn.particles.particle_set import ParticleSet
+    from tomodrgn.particles.read import read_particles, write_particles
+    from tomodrgn.particles.simulate import simulate_particles
+    from tomodrgn.training.embed import embed_particles
+    from tomodrgn.training.run import Run
+    from tomodrgn.training.train import train
+    from tomodrgn.volumes.backproject import backproject
+    from tomodrgn.volumes.generate import generate_volumes
+    from tomodrgn.volumes.volume_stack import VolumeStack
+
+__version__ = "0.1.0"
+__all__ = [
+    "Latents",
+    "ParticleSet",
+    "PreprocessConfig",
+    "Run",
+    "TrainConfig",
+    "VaeConfig",
+    "VolumeStack",
+    "__version__",
+    "backproject",
+    "cluster_latents",
+    "embed_particles",
+    "fourier_shell_correlation",
+    "generate_volumes",
+    "plots",
+    "read_particles",
+    "reduce_latents",
+    "simulate_particles",
+    "train",
+    "traverse_latents",
+    "write_particles",
+]
+
+# Which module each name comes from.
+_HOMES = {
+    "Latents": "tomodrgn.particles.latents",
+    "ParticleSet": "tomodrgn.particles.particle_set",
+    "PreprocessConfig": "tomodrgn.config",
+    "Run": "tomodrgn.training.run",
+    "TrainConfig": "tomodrgn.config",
+    "VaeConfig": "tomodrgn.config",
+    "VolumeStack": "tomodrgn.volumes.volume_stack",
+    "backproject": "tomodrgn.volumes.backproject",
+    "cluster_latents": "tomodrgn.analysis.latent_space",
+    "embed_particles": "tomodrgn.training.embed",
+    "fourier_shell_correlation": "tomodrgn.imaging.resolution",
+    "generate_volumes": "tomodrgn.volumes.generate",
+    "read_particles": "tomodrgn.particles.read",
+    "reduce_latents": "tomodrgn.analysis.latent_space",
+    "simulate_particles": "tomodrgn.particles.simulate",
+    "train": "tomodrgn.training.train",
+    "traverse_latents": "tomodrgn.analysis.paths",
+    "write_particles": "tomodrgn.particles.read",
+}
+_ROOMS = ("plots",)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. See dir({__name__}) for its names.")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
