@@ -1,4 +1,4 @@
-"""What every test shares: shapes checked at run time, the real data, and the reasons for which a test may be skipped."""
+"""What every test shares: shapes checked at run time, the real data, and when a test may be skipped."""
 
 from __future__ import annotations
 

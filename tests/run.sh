@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is merged: bash tests/run.sh [arguments of pytest]
+#
+# Needs Python 3.11 or newer, and on a fresh Debian machine root, to install the system packages listed below.
+# Python packages go into the current virtual (or conda) environment; without one, into an environment of their own under
+# the user's cache folder, so that the system's Python is never touched (PEP 668).
+# All stages run even if one fails; the exit code is 0 only if none failed.
+# Under CI=true nothing is skipped: what is missing is a failure.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+# System packages, in one place. Chromium with a font is for the tests marked `browser`.
+APT_PACKAGES=(chromium fonts-dejavu-core)
+TORCH="torch==2.13.0"
+
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+names=() results=() seconds=() failed=0
+
+stage() { # stage NAME COMMAND...: run it, keep its time and whether it failed
+    local name=$1 began=$SECONDS code=0
+    shift
+    printf '\n=== %s\n' "$name"
+    "$@" || code=$?
+    names+=("$name")
+    seconds+=($((SECONDS - began)))
+    if [ "$code" -eq 0 ]; then results+=(ok); else results+=(FAILED) failed=1; fi
+    return "$code"
+}
+
+report() { # a table of the stages, and pytest's own closing line
+    printf '\n%-18s %-7s %7s\n' stage result seconds
+    local i
+    for i in "${!names[@]}"; do printf '%-18s %-7s %7d\n' "${names[$i]}" "${results[$i]}" "${seconds[$i]}"; done
+    printf '%-18s %-7s %7d\n\n' total "$([ "$failed" -eq 0 ] && echo ok || echo FAILED)" "$SECONDS"
+    [ -s "$log/notebooks" ] && echo "notebooks: $(tail -n 1 "$log/notebooks")"
+    [ -s "$log/pytest" ] && tail -n 1 "$log/pytest"
+    exit "$failed"
+}
+
+missing_packages() { # those of the given Debian packages that are not installed
+    local package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed' || echo "$package"
+    done
+}
+
+apt_install() {
+    [ "$#" -eq 0 ] && return 0
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "These system packages are missing and need root to install: $*"
+        echo "  sudo apt-get install --no-install-recommends $*"
+        [ "${CI:-}" = true ] && return 1
+        echo "Tests that need them are skipped, with the reason."
+        return 0
+    fi
+    echo "installing $*"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"; } \
+        >"$log/apt" 2>&1 || { tail -n 20 "$log/apt"; return 1; }
+}
+
+system_packages() {
+    local wanted
+    mapfile -t wanted < <(missing_packages "${APT_PACKAGES[@]}")
+    apt_install "${wanted[@]}"
+}
+
+find_python() { # the first Python that is new enough
+    local candidate
+    for candidate in "${PYTHON:-}" python python3 python3.13 python3.12 python3.11; do
+        [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && {
+            command -v "$candidate"
+            return 0
+        }
+    done
+    return 1
+}
+
+python_environment() { # sets `python` to the interpreter of an environment that holds the project and its test extra
+    local base venv stamp
+    base=$(find_python) || { echo "Got no Python 3.11 or newer. Do 'apt-get install python3 python3-venv'."; return 1; }
+    if "$base" -c 'import os, sys; sys.exit(sys.prefix == sys.base_prefix and sys.prefix != os.environ.get("CONDA_PREFIX"))'; then
+        python=$base
+    else
+        venv=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tomodrgn/test-env-$("$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        python=$venv/bin/python
+        if ! "$python" -m pip --version >/dev/null 2>&1; then
+            "$base" -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return 1
+            "$base" -m venv --clear "$venv" || return 1
+        fi
+    fi
+    PATH=$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH
+    export PATH
+    "$python" -c 'import platform, sys; print("Python", platform.python_version(), "in", sys.prefix)'
+    # Installed already, from this folder, with these requirements?
+    stamp=$("$python" -c 'import sys; print(sys.prefix)')/.tomodrgn-$({ pwd; cat pyproject.toml; } | sha256sum | cut -c 1-16)
+    if [ -e "$stamp" ] && "$python" -c 'import tomodrgn, torch' 2>/dev/null; then
+        echo "packages are in place"
+        return 0
+    fi
+    # torch by itself first: pip then takes a CPU build if one is at hand (its links or indices), and keeps a torch that is there.
+    "$python" -m pip show -qq torch 2>/dev/null || "$python" -m pip install -q "$TORCH" || return 1
+    "$python" -m pip install -q -e ".[test]" || return 1
+    touch "$stamp"
+}
+
+wheel_is_complete() { # every file of the package is in the wheel, and nothing else
+    "$python" -m pip wheel -q --no-deps --wheel-dir "$log/wheel" . || return 1
+    diff <("$python" -m zipfile -l "$log"/wheel/*.whl | awk '$1 ~ /^tomodrgn\// {print $1}' | sort) \
+        <(find tomodrgn -type f -not -name '*.py[co]' | sort) && echo "the wheel holds the whole package"
+}
+
+shopt -s nullglob
+notebooks=(notebooks/*.ipynb)
+
+notebooks_are_stripped() {
+    [ "${#notebooks[@]}" -eq 0 ] && echo "no notebooks" && return 0
+    "$python" -m nbstripout --verify "${notebooks[@]}" && echo "${#notebooks[@]} notebooks without outputs"
+}
+
+notebooks_run() {
+    [ "${#notebooks[@]}" -eq 0 ] && echo "no notebooks" && return 0
+    "$python" -m pytest --nbmake --nbmake-timeout=600 --durations=0 "${notebooks[@]}" 2>&1 | tee "$log/notebooks"
+}
+
+tests() {
+    "$python" -m pytest --durations=10 "$@" 2>&1 | tee "$log/pytest"
+}
+
+stage "system packages" system_packages
+stage "python packages" python_environment || report
+stage "ruff check" "$python" -m ruff check .
+stage "ruff format" "$python" -m ruff format --check .
+stage "mypy" "$python" -m mypy
+stage "import floors" lint-imports --no-logo
+stage "wheel" wheel_is_complete
+stage "notebooks clean" notebooks_are_stripped
+stage "notebooks run" notebooks_run
+stage "pytest" tests "$@"
+report

@@ -1,0 +1,250 @@
+"""Rules of the house that no linter knows: a light front door, short modules, no pickle, tidy notebooks."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tomodrgn
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+MODULES = sorted((CHECKOUT / "tomodrgn").rglob("*.py"))
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+
+HEAVY = {
+    "torch",
+    "umap",
+    "numba",
+    "sklearn",
+    "scipy",
+    "plotly",
+    "napari",
+    "matplotlib",
+    "jscatter",
+    "k3d",
+    "lightning_fabric",
+}
+TOP_LEVEL = {"pyproject.toml", "tomodrgn", "notebooks", "tests", "binder", "README.md", "LICENSE", "CHANGELOG.md"}
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_CELL_LINES = 15
+
+
+# --- the front door ------------------------------------------------------------------------------------------------
+
+
+def heavy_modules_after(code: str) -> set[str]:
+    """Which of the heavy packages are loaded in a fresh interpreter after the code."""
+    tail = "\nimport json, sys\nprint('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
+    )
+    if done.returncode != 0:
+        pytest.fail(done.stderr)
+    return HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_heavy_modules_are_seen() -> None:
+    assert heavy_modules_after("import matplotlib") >= {"matplotlib"}
+
+
+def test_import_is_light() -> None:
+    assert heavy_modules_after("import tomodrgn; dir(tomodrgn)") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_is_light(arguments: list[str]) -> None:
+    run = f"from tomodrgn.cli import main\ntry:\n    main({arguments})\nexcept SystemExit as end:\n"
+    assert heavy_modules_after(run + "    assert end.code in (0, None)") == set()
+
+
+def test_python_m_tomodrgn_shows_help() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tomodrgn", "--help"], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0
+    assert "train" in done.stdout
+
+
+@pytest.mark.parametrize("name", tomodrgn.__all__)
+def test_every_front_door_name_opens(name: str) -> None:
+    assert getattr(tomodrgn, name) is not None
+    assert name in dir(tomodrgn)
+
+
+def test_front_door_lists_agree() -> None:
+    """Names for the reader, for type checkers and for the importer are the same."""
+    tree = ast.parse((CHECKOUT / "tomodrgn/__init__.py").read_text())
+    typed = {
+        alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    homes = tomodrgn._HOMES | dict.fromkeys(tomodrgn._ROOMS, "tomodrgn")
+    assert set(tomodrgn.__all__) == {*homes, "__version__"}
+    assert homes == {name: typed.get(name) for name in homes}
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'read_particle'"):
+        tomodrgn.read_particle  # noqa: B018
+
+
+# --- modules -------------------------------------------------------------------------------------------------------
+
+
+def module_faults(source: str) -> list[str]:
+    """What the house forbids in a module of the package."""
+    faults = []
+    if (n := len(source.splitlines())) > MAX_MODULE_LINES:
+        faults.append(f"{n} lines, at most {MAX_MODULE_LINES}: split it by noun")
+    for node in ast.walk(ast.parse(source)):
+        line = getattr(node, "lineno", 0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None and len(node.body) > 1 else node.body
+            if (n := (node.end_lineno or 0) - body[0].lineno + 1) > MAX_FUNCTION_LINES:
+                faults.append(f"line {line}: {node.name} has {n} lines, at most {MAX_FUNCTION_LINES}")
+        elif isinstance(node, ast.Assert):
+            faults.append(f"line {line}: assert; raise an error that says what to do")
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            faults += [
+                f"line {line}: imports {name}"
+                for name in sorted(names & {"pickle", "cloudpickle", "dill", "shelve"}, key=str)
+            ]
+        elif isinstance(node, ast.Call):
+            faults += call_faults(node)
+    return faults
+
+
+def call_faults(call: ast.Call) -> list[str]:
+    """Calls that may unpickle what they read."""
+    keywords = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+    name = ast.unparse(call.func)
+    if keywords.get("allow_pickle") is True or name.endswith(("read_pickle", "to_pickle")):
+        return [f"line {call.lineno}: {name} uses pickle"]
+    if name == "torch.load" and keywords.get("weights_only") is not True:
+        return [f"line {call.lineno}: torch.load without weights_only=True"]
+    return []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_module_keeps_the_rules(path: Path) -> None:
+    assert module_faults(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("x = 1\n" * 401, "401 lines"),
+        ("def f():\n" + "    x = 1\n" * 61, "f has 61 lines"),
+        ("assert x", "assert"),
+        ("import pickle", "imports pickle"),
+        ("from pickle import load", "imports pickle"),
+        ("np.load(path, allow_pickle=True)", "uses pickle"),
+        ("torch.load(path)", "weights_only"),
+        ("torch.load(path, weights_only=False)", "weights_only"),
+    ],
+)
+def test_module_faults_are_found(source: str, fault: str) -> None:
+    (found,) = module_faults(source)
+    assert fault in found
+
+
+def test_docstring_lines_do_not_count() -> None:
+    assert module_faults('def f():\n    """Long.\n' + "    text\n" * 80 + '    """\n    return 1\n') == []
+
+
+def test_top_level_holds_the_agreed_entries_only() -> None:
+    entries = {name.split("/")[0] for name in project_files()}
+    assert {name for name in entries - TOP_LEVEL if not name.startswith(".")} == set()
+    assert entries >= TOP_LEVEL - {"notebooks"}
+
+
+def project_files() -> list[str]:
+    """Files of the checkout that are not ignored."""
+    if shutil.which("git") is None or not (CHECKOUT / ".git").exists():
+        return [path.name for path in CHECKOUT.iterdir()]
+    listed = ["git", "-c", f"safe.directory={CHECKOUT}", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return subprocess.run(listed, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+# --- notebooks -----------------------------------------------------------------------------------------------------
+
+
+def notebook_faults(notebook: dict[str, Any]) -> list[str]:
+    """What the house forbids in a notebook: see each line."""
+    cells = notebook["cells"]
+    text = ["".join(cell["source"]) for cell in cells]
+    kinds = [cell["cell_type"] for cell in cells]
+    faults = []
+    if not cells or kinds[0] != "markdown" or not text[0].startswith("# "):
+        faults.append("the first cell is no title")
+    if (n := sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)) != 1:
+        faults.append(f"{n} cells are tagged parameters, expected one")
+    for i, (cell, source) in enumerate(zip(cells, text, strict=True)):
+        if cell["cell_type"] != "code":
+            continue
+        if i == 0 or kinds[i - 1] != "markdown":
+            faults.append(f"cell {i}: no sentence before the code")
+        if (n := len(source.splitlines())) > MAX_CELL_LINES:
+            faults.append(f"cell {i}: {n} lines, at most {MAX_CELL_LINES}")
+        if re.search(r"^\s*(async\s+)?(def|class)\s", source, flags=re.MULTILINE):
+            faults.append(f"cell {i}: defines a function or class; it belongs in the package")
+        if cell["outputs"] or cell["execution_count"] is not None:
+            faults.append(f"cell {i}: has outputs; run nbstripout")
+    return faults
+
+
+def code(source: str, **changes: Any) -> dict[str, Any]:
+    return {"cell_type": "code", "metadata": {}, "source": source, "outputs": [], "execution_count": None} | changes
+
+
+def markdown(source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "metadata": {}, "source": source}
+
+
+GOOD = [markdown("# Title"), code("seed = 0", metadata={"tags": ["parameters"]}), markdown("Add."), code("seed + 1")]
+
+
+def test_good_notebook_has_no_faults() -> None:
+    assert notebook_faults({"cells": GOOD}) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"),
+    [
+        ([markdown("Title"), *GOOD[1:]], "no title"),
+        ([GOOD[0], *GOOD[2:]], "tagged parameters"),
+        ([*GOOD, code("1")], "no sentence"),
+        ([*GOOD, markdown("Long."), code("1\n" * 16)], "16 lines"),
+        ([*GOOD, markdown("Define."), code("def f():\n    pass")], "defines"),
+        ([*GOOD, markdown("Ran."), code("1", execution_count=3)], "outputs"),
+        ([*GOOD, markdown("Ran."), code("1", outputs=[{"output_type": "stream", "text": "1"}])], "outputs"),
+    ],
+)
+def test_notebook_faults_are_found(cells: list[dict[str, Any]], fault: str) -> None:
+    (found,) = notebook_faults({"cells": cells})
+    assert fault in found
+
+
+def test_notebooks_keep_the_rules() -> None:
+    faults = {path.name: notebook_faults(json.loads(path.read_text(encoding="utf-8"))) for path in NOTEBOOKS}
+    assert {name: found for name, found in faults.items() if found} == {}
+
+
+def test_notebooks_link_to_the_next() -> None:
+    prose = {path.name: "".join(markdown_of(path)) for path in NOTEBOOKS}
+    assert [name for name, following in pairwise(prose) if f"]({following})" not in prose[name]] == []
+
+
+def markdown_of(path: Path) -> list[str]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
