@@ -79,7 +79,7 @@ def read_header(path: Path | str) -> MrcHeader:
         )
     extension = struct.unpack_from(f"{order}i", head, 92)[0]
     kind = "u1" if mode == 0 and _unsigned_bytes(head, order) else DTYPES[mode]
-    dtype = np.dtype(kind).newbyteorder(order)
+    dtype = np.dtype(kind).newbyteorder("<" if order == "<" else ">")
     needed = HEADER_BYTES + extension + nx * ny * nz * dtype.itemsize
     if extension < 0 or needed > size:
         raise ValueError(

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,10 @@ class SourceStar:
         Blocks of the optimisation set file itself; empty for image series.
     datadir
         Folders searched for image stacks, beside the place of the STAR file.
+    particles_file
+        The file that `particles` came from; None if that is `path`.
+    defocus_hand
+        How local defocus was computed for an optimisation set; see `read_particles`.
     """
 
     path: Path
@@ -76,6 +81,13 @@ class SourceStar:
     tomograms: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     optimisation_set: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     datadir: tuple[Path, ...] = ()
+    particles_file: Path | None = None
+    defocus_hand: Literal["auto", 1, -1, 0] = "auto"
+
+    @property
+    def particles_path(self) -> Path:
+        """The file that holds the particle or image rows."""
+        return self.path if self.particles_file is None else self.particles_file
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -167,17 +179,23 @@ class ParticleSet:
     def _check(self) -> None:
         k, n = len(self.particle_id), len(self.rotations)
         if self.offsets.shape != (k + 1,) or (k and (self.offsets[0] != 0 or self.offsets[-1] != n)):
-            raise ValueError(f"Got offsets that do not cut {n} images into {k} particles. Give k + 1 offsets from 0 to n.")
+            raise ValueError(
+                f"Got offsets that do not cut {n} images into {k} particles. Give k + 1 offsets from 0 to n."
+            )
         if k and np.diff(self.offsets).min() < 1:
             bad = self.particle_id[np.argmin(np.diff(self.offsets))]
             raise ValueError(f"Got particle {bad!r} without an image, expected at least one. Leave it out of the set.")
         for name in ("tomogram", "half_set"):
             if len(getattr(self, name)) != k:
-                raise ValueError(f"Got {len(getattr(self, name))} values of {name}, expected one for each of {k} particles.")
+                raise ValueError(
+                    f"Got {len(getattr(self, name))} values of {name}, expected one for each of {k} particles."
+                )
         for name in ("shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale", "stack_index", "slice_index",
                      "source_row", "source_slot"):  # fmt: skip
             if len(getattr(self, name)) != n:
-                raise ValueError(f"Got {len(getattr(self, name))} values of {name}, expected one for each of {n} images.")
+                raise ValueError(
+                    f"Got {len(getattr(self, name))} values of {name}, expected one for each of {n} images."
+                )
         if self.ctf is not None and len(self.ctf) != n:
             raise ValueError(f"Got {len(self.ctf)} sets of CTF parameters, expected one for each of {n} images.")
         unique, counts = np.unique(self.particle_id, return_counts=True)
@@ -313,7 +331,7 @@ def numeric_columns(text: pd.DataFrame) -> pd.DataFrame:
 
 def _frozen(values: np.ndarray, dtype: type) -> np.ndarray:
     """A read-only contiguous array of the given type (a view where the input already is one)."""
-    array = np.ascontiguousarray(values, dtype=dtype)
+    array: np.ndarray = np.ascontiguousarray(values, dtype=dtype)
     if array is values or array.base is values:
         array = array.view()
     array.flags.writeable = False

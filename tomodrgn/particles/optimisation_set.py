@@ -1,0 +1,259 @@
+"""One row a particle, and a table of tilts for each tomogram: WarpTools optimisation sets become a ParticleSet."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64
+
+from tomodrgn.imaging.pose import euler_to_rotation
+from tomodrgn.particles.particle_set import CtfParameters, ParticleSet, SourceStar
+from tomodrgn.particles.source_table import DataFlags, SourceTable, half_sets, one_value, with_optics
+from tomodrgn.particles.stack_files import SearchPlaces, StackFiles, find_stacks
+from tomodrgn.particles.tilt_series import local_defocus_axis, read_tilt_tables
+
+__all__ = ["parse_mask", "read_optimisation_set"]
+
+logger = logging.getLogger(__name__)
+
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+SUBTOMOGRAM_ANGLES = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
+DEGREES_TWICE = 57.29578
+LOW_DEFOCUS_ANGST = 1000.0
+
+
+def read_optimisation_set(
+    source: SourceStar, *, places: SearchPlaces, flags: DataFlags, check_stacks: bool = True
+) -> ParticleSet:
+    """Particles of a WarpTools optimisation set with 2-D stacks.
+
+    The pose of image t of particle i is ``R = T_t A_sub A_i``, with the 3 x 3 part T of rlnTomoProjX, Y and Z (or
+    Rz(ZRot) Ry(YTilt) Rx(XTilt)); the origin o becomes the shift ``(T_t A_sub o)_xy / pixel size``. With the position
+    c of the particle and the centre C of its tomogram, ``-hand (T_t (c - C))_z`` is added to the defocus: Warp's
+    model for rlnTomoHand -1. Images of a particle stand in the order of the tilt table.
+
+    Parameters
+    ----------
+    source
+        The three files; `source.defocus_hand` is a hand to use for all tomograms, 0 for no local defocus, or "auto"
+        for rlnTomoHand of each tomogram (-1 where it is absent).
+    places
+        Where image stacks are looked for.
+    check_stacks
+        Whether to open the header of each stack. If not, the box is that of rlnImageSize (or 0) and stacks are
+        taken to hold the visible images only.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing, cells are no numbers, a mask does not fit its tilt table or its stack, a tomogram is
+        unknown, pixel sizes or boxes differ, or particles lie outside their tomogram.
+    FileNotFoundError
+        If a stack is missing.
+    """
+    rows = with_optics(source)
+    rows.require("rlnImageName", "rlnTomoName", *ANGLES, "rlnImagePixelSize")
+    tomogram_of_row, names = rows.codes("rlnTomoName")
+    tilts = read_tilt_tables(source, names)
+    mask_of_row, visible = _masks(rows, tomogram_of_row, np.diff(tilts.start))
+    shown = np.array([mask.sum() for mask in visible])[mask_of_row]
+    if not shown.all():
+        logger.warning("Left out %d particles of %s without a visible tilt.", (shown == 0).sum(), rows.path)
+        if not shown.any():
+            raise ValueError(f"Got no particle with a visible tilt in {rows.place}. Check rlnTomoVisibleFrames.")
+    kept = np.flatnonzero(shown)
+    rows, tomogram_of_row, mask_of_row, counts = rows.take(kept), tomogram_of_row[kept], mask_of_row[kept], shown[kept]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    particle = np.repeat(np.arange(len(rows)), counts)
+    slot = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+    tilt = _visible_tilts(visible, mask_of_row, particle, slot)
+    table = tilts.start[tomogram_of_row[particle]] + tilt
+
+    pixel_size = one_value(rows.numbers("rlnImagePixelSize"), "the pixel size (angstrom)", rows.place)
+    stack_of_row, stack_names = rows.codes("rlnImageName")
+    stacks = find_stacks(
+        [str(n) for n in stack_names], places, pixel_size_angst=pixel_size, check=check_stacks
+    )  # fmt: skip
+    full = _full_length(rows, stacks, stack_of_row, [visible[i] for i in mask_of_row]) if check_stacks else None
+    subtomogram = _subtomogram_rotations(rows)
+    origin_angst = np.stack([rows.numbers(f"rlnOrigin{a}Angst", default=0.0) for a in "XYZ"], axis=1)
+    origin_angst = np.einsum("kij,kj->ki", subtomogram, origin_angst)
+    rotations = tilts.rotations[table]
+    premultiplied = _premultiplied(rows) if flags.ctf_premultiplied is None else flags.ctf_premultiplied
+    dose_weighted = premultiplied if flags.dose_weighted is None else flags.dose_weighted
+    defocus_axis = _defocus_axis(rows, source, origin_angst, pixel_size)
+    local_defocus = np.einsum("nj,nj->n", rotations[:, 2], defocus_axis[particle])
+    return ParticleSet(
+        dialect="warptools",
+        particle_id=_particle_ids(rows),
+        tomogram=names[tomogram_of_row],
+        half_set=half_sets(rows, np.arange(len(rows) + 1)),
+        offsets=offsets,
+        rotations=rotations @ (subtomogram @ euler_to_rotation(*_angles_deg(rows)))[particle],
+        shifts_px=np.einsum("nij,nj->ni", rotations[:, :2], origin_angst[particle]) / pixel_size,
+        ctf=_ctf(rows, particle, tilts.defocus[table], local_defocus),
+        dose_e_per_angst2=tilts.dose[table],
+        tilt_deg=tilts.tilt_deg[table],
+        image_scale=tilts.scale[table] if dose_weighted else np.ones(len(table)),
+        stack_paths=stacks.paths,
+        stack_index=stack_of_row[particle],
+        slice_index=slot if full is None else np.where(full[particle], tilt, slot),
+        box_px=_box_px(rows, stacks),
+        pixel_size_angst=pixel_size,
+        ctf_premultiplied=premultiplied,
+        dose_weighted=dose_weighted,
+        invert=not premultiplied if flags.invert is None else flags.invert,
+        source=source,
+        source_row=kept[particle],
+        source_slot=slot,
+    )
+
+
+def parse_mask(text: str) -> Bool[np.ndarray, " tilts"]:
+    """The visible tilts of a cell such as ``[1,0,1]``; any number but 0 counts as visible.
+
+    Raises
+    ------
+    ValueError
+        If the text is no such list.
+    """
+    try:
+        return np.array([float(cell) != 0 for cell in text.strip("[]() ").split(",")], dtype=bool)
+    except ValueError:
+        raise ValueError(
+            f"Got rlnTomoVisibleFrames {text[:60]!r}, expected a list such as [1,0,1]. Correct it."
+        ) from None
+
+
+def _masks(rows: SourceTable, tomogram: np.ndarray, n_tilts: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """For each row the number of its mask, and the distinct masks of visible tilts."""
+    if not rows.has("rlnTomoVisibleFrames"):
+        return tomogram, [np.ones(n, dtype=bool) for n in n_tilts]
+    codes, texts = rows.codes("rlnTomoVisibleFrames")
+    masks = [parse_mask(str(text)) for text in texts]
+    length = np.array([len(mask) for mask in masks])[codes]
+    bad = np.flatnonzero(length != n_tilts[tomogram])
+    if len(bad):
+        row = int(bad[0])
+        raise ValueError(
+            f"Got rlnTomoVisibleFrames of {length[row]} tilts for particle {_particle_ids(rows)[row]!r} in "
+            f"{rows.place} ({len(bad)} such particles), expected {n_tilts[tomogram[row]]} as in the tilt "
+            f"table of its tomogram {rows.text('rlnTomoName')[row]!r}. Use the tomograms file of the same export."
+        )
+    return codes, masks
+
+
+def _visible_tilts(visible: list[np.ndarray], mask: np.ndarray, particle: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    """Row in the tilt table of each image: the tilt at position `slot` among those that the particle's mask shows."""
+    shown = [np.flatnonzero(tilts) for tilts in visible]
+    start = np.concatenate([[0], np.cumsum([len(tilts) for tilts in shown])])
+    return np.concatenate(shown)[start[mask[particle]] + slot]
+
+
+def _full_length(
+    rows: SourceTable, stacks: StackFiles, stack_of_row: np.ndarray, masks: list[np.ndarray]
+) -> Bool[np.ndarray, " k"]:
+    """Whether the stack of each particle holds all tilts of its mask (True) or only the visible ones (False)."""
+    if stacks.n_slices is None:
+        return np.zeros(len(rows), dtype=bool)
+    n_slices = stacks.n_slices[stack_of_row]
+    length = np.array([len(mask) for mask in masks])
+    shown = np.array([int(mask.sum()) for mask in masks])
+    full, compact = n_slices == length, n_slices == shown
+    bad = np.flatnonzero(~(full | compact))
+    if len(bad):
+        row = int(bad[0])
+        raise ValueError(
+            f"Got {n_slices[row]} images in {stacks.paths[stack_of_row[row]]} for particle "
+            f"{_particle_ids(rows)[row]!r} ({len(bad)} such particles), expected {length[row]} (all tilts "
+            f"of rlnTomoVisibleFrames) or {shown[row]} (the visible ones). Use the STAR file that was written with these stacks."
+        )
+    return full
+
+
+def _particle_ids(rows: SourceTable) -> np.ndarray:
+    """tomodrgnParticleId, else rlnTomoParticleName, else <tomogram>/<rlnTomoParticleId>."""
+    for column in ("tomodrgnParticleId", "rlnTomoParticleName"):
+        if rows.has(column):
+            ids = rows.text(column)
+            break
+    else:
+        rows.require("rlnTomoParticleId")
+        ids = (rows.frame["rlnTomoName"] + "/" + rows.frame["rlnTomoParticleId"]).to_numpy(object)
+    twice = pd.Series(ids).duplicated()
+    if twice.any():
+        raise ValueError(
+            f"Got particle {ids[int(np.argmax(twice))]!r} twice in {rows.place} ({int(twice.sum())} such rows), "
+            "expected unique names. Rename or remove the repeated rows."
+        )
+    return ids
+
+
+def _angles_deg(rows: SourceTable) -> list[Float64[np.ndarray, " k"]]:
+    angles = [rows.numbers(column) for column in ANGLES]
+    if max(np.abs(angle).max() for angle in angles) > 720:
+        logger.warning(
+            "Got particle angles beyond 720 degrees in %s: WarpTools up to 2.0.0dev25 multiplied them by 57.29578 "
+            "twice. All angles are divided by that number.", rows.path,
+        )  # fmt: skip
+        angles = [angle / DEGREES_TWICE for angle in angles]
+    return angles
+
+
+def _subtomogram_rotations(rows: SourceTable) -> Float64[np.ndarray, "k 3 3"]:
+    if not rows.has(*SUBTOMOGRAM_ANGLES):
+        return np.broadcast_to(np.eye(3), (len(rows), 3, 3))
+    return euler_to_rotation(*(rows.numbers(column) for column in SUBTOMOGRAM_ANGLES))
+
+
+def _premultiplied(rows: SourceTable) -> bool:
+    flag = one_value(
+        rows.numbers("rlnCtfDataAreCtfPremultiplied", default=0.0), "rlnCtfDataAreCtfPremultiplied", rows.place
+    )
+    return bool(flag)
+
+
+def _box_px(rows: SourceTable, stacks: StackFiles) -> int:
+    if not rows.has("rlnImageSize"):
+        return stacks.box_px
+    box = int(one_value(rows.numbers("rlnImageSize"), "the box (px)", rows.place))
+    if stacks.box_px and stacks.box_px != box:
+        raise ValueError(
+            f"Got images of {stacks.box_px} px in {stacks.paths[0]}, expected {box} px as rlnImageSize in {rows.path} "
+            "says. Use the STAR file that was written with these stacks."
+        )
+    return box
+
+
+def _defocus_axis(
+    rows: SourceTable, source: SourceStar, origin_angst: np.ndarray, pixel_size_angst: float
+) -> Float64[np.ndarray, "k 3"]:
+    """Vector whose dot product with the beam is the local defocus of each particle; zero without positions."""
+    coordinates = [f"rlnCoordinate{axis}" for axis in "XYZ"]
+    if not rows.has(*coordinates):
+        logger.warning("Got no rlnCoordinateX, Y and Z in %s: local defocus is left out.", rows.place)
+        return np.zeros((len(rows), 3))
+    corner_px = np.stack([rows.numbers(column) for column in coordinates], axis=1)
+    return local_defocus_axis(rows, source, corner_px * pixel_size_angst - origin_angst)
+
+
+def _ctf(rows: SourceTable, particle: np.ndarray, defocus: np.ndarray, local_defocus: np.ndarray) -> CtfParameters:
+    low = defocus[:, :2].min(axis=1) < LOW_DEFOCUS_ANGST
+    if low.any():
+        logger.warning(
+            "Got %d visible images of %s with a defocus below %g angstrom: probably failed fits.",
+            low.sum(), rows.path, LOW_DEFOCUS_ANGST,
+        )  # fmt: skip
+    per_particle = [rows.numbers(c) for c in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")]
+    voltage, cs, contrast = (values[particle] for values in per_particle)
+    return CtfParameters(
+        defocus_u_angst=defocus[:, 0] + local_defocus,
+        defocus_v_angst=defocus[:, 1] + local_defocus,
+        defocus_angle_deg=defocus[:, 2],
+        phase_shift_deg=defocus[:, 3],
+        voltage_kv=voltage,
+        cs_mm=cs,
+        amplitude_contrast=contrast,
+    )

@@ -1,0 +1,378 @@
+"""Read particles of any known dialect; write back what was read, filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from tomodrgn.io import mrc
+from tomodrgn.io.star import read_star, write_star
+from tomodrgn.particles.dialect import (
+    DIALECTS,
+    UnknownDialectError,
+    lone_particles,
+    recognise,
+    refuse_other_files,
+    single_images,
+    unknown,
+)
+from tomodrgn.particles.image_series import read_image_series
+from tomodrgn.particles.optimisation_set import parse_mask, read_optimisation_set
+from tomodrgn.particles.particle_set import ParticleSet, SourceStar
+from tomodrgn.particles.source_table import DataFlags
+from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple
+
+__all__ = [
+    "UnknownDialectError",
+    "describe_particles",
+    "read_particles",
+    "read_source",
+    "write_particles",
+    "write_source",
+]
+
+PARTICLES_FILE, TOMOGRAMS_FILE = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
+ID_COLUMN, HAND_COLUMN = "tomodrgnParticleId", "tomodrgnDefocusHand"
+FOLDER_NAMES = ("optimisation_set.star", "particles.star", "tomograms.star")
+
+
+def read_particles(
+    path: Path | str,
+    *,
+    datadir: str | Path | Iterable[str | Path] | None = None,
+    dialect: str | None = None,
+    ctf_premultiplied: bool | None = None,
+    dose_weighted: bool | None = None,
+    invert: bool | None = None,
+    defocus_hand: Literal["auto", 1, -1, 0] = "auto",
+    check_stacks: bool = True,
+) -> ParticleSet:
+    """Read the particles and tilt images that a STAR file names.
+
+    Parameters
+    ----------
+    path
+        An image series (one row an image: Warp v1, M, cryoSRPNT) or an optimisation set (WarpTools).
+    datadir
+        One or several folders in which image stacks are also looked for.
+    dialect
+        ``"warp"``, ``"cryosrpnt"`` or ``"warptools"``; None recognises it by its columns.
+    ctf_premultiplied, dose_weighted, invert
+        Whether the images were multiplied by their CTF, were dose weighted, and must be multiplied by -1; None
+        follows the file and the dialect.
+    defocus_hand
+        Hand h of the local defocus ``-h z`` of an optimisation set, z the depth of the particle in angstrom; ``"auto"``
+        is rlnTomoHand of each tomogram, 0 leaves local defocus out. Other dialects hold the defocus of each image.
+    check_stacks
+        Whether image stacks must be there; False reads the tables alone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file, a file it names or an image stack is missing; the message lists the places tried.
+    UnknownDialectError
+        If the file is of no known dialect, or holds no tilt images (a ValueError).
+    ValueError
+        If the file is damaged or its parts do not fit together.
+    """
+    source = _load(Path(path), datadir_tuple(datadir), defocus_hand)
+    places = SearchPlaces(star_dirs=_star_dirs(source), datadir=source.datadir)
+    flags = DataFlags(ctf_premultiplied=ctf_premultiplied, dose_weighted=dose_weighted, invert=invert)
+    return _read(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+
+
+def _star_dirs(source: SourceStar) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys([source.particles_path.parent, source.path.parent]))
+
+
+def _read(
+    source: SourceStar, dialect: str | None, *, places: SearchPlaces, flags: DataFlags, check_stacks: bool
+) -> ParticleSet:
+    if dialect is not None and dialect not in DIALECTS:
+        raise ValueError(f"Got dialect {dialect!r}, expected one of {', '.join(DIALECTS)}. Choose one or leave it out.")
+    dialect = dialect or recognise(source)
+    if dialect == "warptools":
+        if not source.optimisation_set:
+            raise lone_particles(source.path)
+        return read_optimisation_set(source, places=places, flags=flags, check_stacks=check_stacks)
+    particles = read_image_series(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+    if particles.tilt_counts.max() == 1:
+        raise single_images(source.path, f"{len(particles)} particles, {len(particles)} images")
+    return particles
+
+
+def _load(path: Path, datadir: tuple[Path, ...], defocus_hand: Literal["auto", 1, -1, 0]) -> SourceStar:
+    """The file and, for an optimisation set, the two that it names."""
+    if defocus_hand not in ("auto", 1, -1, 0):
+        raise ValueError(f"Got defocus_hand {defocus_hand!r}, expected 'auto', 1, -1 or 0. Choose one.")
+    refuse_other_files(path)
+    blocks = read_star(path)
+    named = next((block for block in blocks.values() if PARTICLES_FILE in block and len(block)), None)
+    if named is None:
+        return SourceStar(path=path, particles=blocks, particles_block=_rows_block(path, blocks), datadir=datadir)
+    if not named.get(TOMOGRAMS_FILE, pd.Series([""])).iloc[0]:
+        raise lone_particles(path)
+    particles_file, tomograms_file = (
+        _named_file(path, str(named[column].iloc[0]), datadir) for column in (PARTICLES_FILE, TOMOGRAMS_FILE)
+    )
+    particles = read_star(particles_file)
+    elsewhere = particles_file.resolve().parent != path.resolve().parent
+    return SourceStar(
+        path=path,
+        particles=particles,
+        particles_block=_rows_block(particles_file, particles),
+        tomograms=read_star(tomograms_file),
+        optimisation_set=blocks,
+        datadir=(*datadir, particles_file.parent) if elsewhere else datadir,
+        particles_file=particles_file,
+        defocus_hand=defocus_hand,
+    )
+
+
+def _named_file(path: Path, name: str, datadir: tuple[Path, ...]) -> Path:
+    """A STAR file that an optimisation set names."""
+    places = SearchPlaces(star_dirs=(path.parent,), datadir=datadir)
+    found = places.find(name)
+    if found is None:
+        raise FileNotFoundError(
+            f"Got {name} named in {path}, which does not exist. Tried {places.tried(name)}. "
+            "Put it beside the optimisation set, or give its folder as datadir (--datadir DIR)."
+        )
+    return found[0]
+
+
+def _rows_block(path: Path, blocks: dict[str, pd.DataFrame]) -> str:
+    """Name of the block with one row a particle or image: that with images, else the one with the most rows."""
+    with_images = [name for name, block in blocks.items() if "rlnImageName" in block]
+    name = max(with_images or list(blocks), key=lambda key: len(blocks[key]))
+    if not len(blocks[name]):
+        raise unknown(path, blocks)
+    return name
+
+
+def write_particles(
+    particles: ParticleSet, path: Path | str, *, overwrite: bool = False, add_columns: pd.DataFrame | None = None
+) -> list[Path]:
+    """Write the particles of a set as the STAR text they were read from: all blocks and columns, digits unchanged.
+
+    An optimisation set becomes `path`, ``<name>_particles.star`` and ``<name>_tomograms.star`` beside it. Names of
+    image stacks are not changed: give `datadir` when such a file is read from another folder.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    overwrite
+        Whether files already there may be replaced.
+    add_columns
+        Columns to add, indexed by particle_id; those that exist are replaced if their name begins with ``tomodrgn``.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    FileExistsError
+        If a file exists and `overwrite` is False; nothing is written then.
+    KeyError
+        If `add_columns` lacks a particle.
+    ValueError
+        If `add_columns` would replace a column of the source, or images were taken out of particles whose stacks
+        hold visible images only.
+    """
+    path = Path(path)
+    names = (path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star")
+    return _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
+
+
+def write_source(
+    particles: ParticleSet, folder: Path | str, *, add_columns: pd.DataFrame | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Write the STAR text of a set into a folder, with the column `tomodrgnParticleId`, for `read_source`.
+
+    The files are ``particles.star`` and, for an optimisation set, ``tomograms.star`` and ``optimisation_set.star``.
+
+    Raises
+    ------
+    FileExistsError, KeyError, ValueError
+        See `write_particles`.
+    """
+    folder = Path(folder)
+    ids = pd.DataFrame({ID_COLUMN: particles.particle_id}, index=particles.particle_id)
+    if add_columns is not None:
+        ids = ids.join(add_columns)
+    names = FOLDER_NAMES if particles.source.optimisation_set else ("particles.star",)
+    if overwrite:
+        for stale in set(FOLDER_NAMES) - set(names):
+            (folder / stale).unlink(missing_ok=True)
+    return _write(particles, folder, names, add_columns=ids, overwrite=overwrite)
+
+
+def read_source(
+    folder: Path | str,
+    *,
+    source_dir: Path | str,
+    datadir: str | Path | Iterable[str | Path] | None = None,
+    dialect: str | None = None,
+    ctf_premultiplied: bool | None = None,
+    dose_weighted: bool | None = None,
+    invert: bool | None = None,
+    defocus_hand: Literal["auto", 1, -1, 0] | None = None,
+    check_stacks: bool = True,
+) -> ParticleSet:
+    """Read what `write_source` wrote; image stacks are looked for from the place of the original file.
+
+    Parameters
+    ----------
+    folder
+        The folder given to `write_source`.
+    source_dir
+        Folder of the STAR file that was read first.
+    datadir, dialect, ctf_premultiplied, dose_weighted, invert, defocus_hand, check_stacks
+        See `read_particles`; `defocus_hand` None is that of the set that was written.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `read_particles`.
+    """
+    folder, source_dir = Path(folder), Path(source_dir)
+    given = [datadir] if isinstance(datadir, str | Path) else list(datadir or ())
+    path = folder / FOLDER_NAMES[0]
+    path = path if path.is_file() else folder / "particles.star"
+    if defocus_hand is None:
+        defocus_hand = _written_hand(path)
+    source = _load(path, tuple(Path(d) for d in dict.fromkeys([source_dir, *given])), defocus_hand)
+    places = SearchPlaces(star_dirs=(source_dir,), datadir=source.datadir)
+    flags = DataFlags(ctf_premultiplied=ctf_premultiplied, dose_weighted=dose_weighted, invert=invert)
+    return _read(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+
+
+def _written_hand(path: Path) -> Literal["auto", 1, -1, 0]:
+    for block in read_star(path).values() if path.name == FOLDER_NAMES[0] else ():
+        if HAND_COLUMN in block:
+            text = block[HAND_COLUMN].iloc[0]
+            return {"1": 1, "-1": -1, "0": 0}.get(text, "auto")  # type: ignore[return-value]
+    return "auto"
+
+
+def _write(
+    particles: ParticleSet,
+    folder: Path,
+    names: tuple[str, ...],
+    *,
+    add_columns: pd.DataFrame | None,
+    overwrite: bool,
+) -> list[Path]:
+    """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
+    source = particles.source
+    blocks = dict(source.particles)
+    blocks[source.particles_block] = _kept_rows(particles, add_columns)
+    if not source.optimisation_set:
+        files = {names[0]: blocks}
+    else:
+        files = {
+            names[1]: blocks,
+            names[2]: source.tomograms,
+            names[0]: {name: _renamed(block, names, source) for name, block in source.optimisation_set.items()},
+        }
+    existing = [folder / name for name in files if (folder / name).exists()]
+    if existing and not overwrite:
+        raise FileExistsError(
+            f"Got output {existing[0]}, which exists already. Choose another name, or pass overwrite=True "
+            "(--overwrite)."
+        )
+    for name, content in files.items():
+        write_star(folder / name, content, overwrite=overwrite)
+    return [folder / name for name in names if name in files]
+
+
+def _renamed(block: pd.DataFrame, names: tuple[str, ...], source: SourceStar) -> pd.DataFrame:
+    if PARTICLES_FILE not in block:
+        return block
+    renamed = block.assign(**{PARTICLES_FILE: names[1], TOMOGRAMS_FILE: names[2]})
+    if source.defocus_hand != "auto" and names == FOLDER_NAMES:
+        renamed = renamed.assign(**{HAND_COLUMN: str(source.defocus_hand)})
+    renamed.attrs.update(block.attrs)
+    return renamed
+
+
+def _kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None) -> pd.DataFrame:
+    """The rows of the source that belong to this set, in the order of the source, with masks and columns added."""
+    source = particles.source
+    rows, first = np.unique(particles.source_row, return_index=True)
+    owner = particles.image_particle[first]
+    kept = source.rows.iloc[rows]
+    if source.optimisation_set:
+        kept = _with_masks(kept, particles, owner)
+    if add_columns is not None:
+        replaced = [c for c in add_columns if c in kept and not str(c).startswith("tomodrgn")]
+        if replaced:
+            raise ValueError(
+                f"Got new columns {replaced} that {source.path} has already. Rename them (names that begin with "
+                "tomodrgn may be replaced)."
+            )
+        at = pd.Index(add_columns.index.astype(str)).get_indexer(particles.particle_id)
+        if (at < 0).any():
+            missing = particles.particle_id[at < 0]
+            raise KeyError(
+                f"Got new columns without {len(missing)} of {len(particles)} particles of {source.path}, first "
+                f"{missing[:3].tolist()}. Give a row for each particle_id."
+            )
+        kept = kept.assign(**{str(c): add_columns[c].to_numpy()[at[owner]] for c in add_columns})
+    kept.attrs.update(source.rows.attrs)
+    return kept
+
+
+def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -> pd.DataFrame:
+    """The rows with rlnTomoVisibleFrames of the images that are left, where images were taken out."""
+    column = "rlnTomoVisibleFrames"
+    if column not in kept:
+        return kept
+    texts = kept[column].tolist()
+    masks = {text: parse_mask(text) for text in set(texts)}
+    shown = np.array([masks[text].sum() for text in texts])
+    changed = np.flatnonzero(shown != particles.tilt_counts[owner])
+    for row in changed:
+        images = slice(particles.offsets[owner[row]], particles.offsets[owner[row] + 1])
+        mask = masks[texts[row]]
+        path = particles.stack_paths[particles.stack_index[images][0]]
+        if mrc.read_header(path).shape_zyx[0] != len(mask):
+            raise ValueError(
+                f"Got {len(changed)} particles without some of their images, first "
+                f"{particles.particle_id[owner[row]]!r}, whose stack {path} holds visible images only. Such a stack "
+                "cannot be cut by rlnTomoVisibleFrames: keep or drop whole particles."
+            )
+        cells = texts[row].strip("[]() ").split(",")
+        left = set(np.flatnonzero(mask)[particles.source_slot[images]].tolist())
+        texts[row] = "[" + ",".join(c if i in left or not mask[i] else "0" for i, c in enumerate(cells)) + "]"
+    return kept.assign(**{column: texts}) if len(changed) else kept
+
+
+def describe_particles(particles: ParticleSet) -> dict[str, Any]:
+    """What a set holds, in numbers and texts that JSON knows; ranges of unknown values are [None, None]."""
+    counts = particles.tilt_counts
+
+    def span(values: np.ndarray) -> list[float | None]:
+        known = values[np.isfinite(values)]
+        return [float(known.min()), float(known.max())] if len(known) else [None, None]
+
+    return {
+        "dialect": particles.dialect,
+        "particles": len(particles),
+        "tomograms": len(set(particles.tomogram.tolist()) - {""}),
+        "images": particles.n_images,
+        "box_px": particles.box_px,
+        "pixel_size_angst": particles.pixel_size_angst,
+        "ctf_premultiplied": particles.ctf_premultiplied,
+        "dose_weighted": particles.dose_weighted,
+        "tilts_per_particle": {"min": int(counts.min()), "median": float(np.median(counts)), "max": int(counts.max())},
+        "dose_range_e_per_angst2": span(particles.dose_e_per_angst2),
+        "tilt_range_deg": span(particles.tilt_deg),
+        "columns": list(particles.source.rows),
+    }
