@@ -114,13 +114,21 @@ def module_faults(source: str) -> list[str]:
         elif isinstance(node, ast.Assert):
             faults.append(f"line {line}: assert; raise an error that says what to do")
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-            faults += [
-                f"line {line}: imports {name}"
-                for name in sorted(names & {"pickle", "cloudpickle", "dill", "shelve"}, key=str)
-            ]
+            faults += import_faults(node)
         elif isinstance(node, ast.Call):
             faults += call_faults(node)
+    return faults
+
+
+def import_faults(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Imports of pickle by any name, and of the front door, behind which floors cannot be told."""
+    names = [alias.name for alias in node.names]
+    module = getattr(node, "module", None)
+    pickles = {"pickle", "cloudpickle", "dill", "shelve"} & {module, *names}
+    faults = [f"line {node.lineno}: imports {name}" for name in sorted(pickles)]
+    through_door = set(names) & {*tomodrgn._HOMES} if module == "tomodrgn" else module is None and "tomodrgn" in names
+    if through_door:
+        faults.append(f"line {node.lineno}: imports from the front door; name the room itself")
     return faults
 
 
@@ -148,6 +156,8 @@ def test_module_keeps_the_rules(path: Path) -> None:
         ("assert x", "assert"),
         ("import pickle", "imports pickle"),
         ("from pickle import load", "imports pickle"),
+        ("from tomodrgn import Run", "front door"),
+        ("import tomodrgn as td", "front door"),
         ("np.load(path, allow_pickle=True)", "uses pickle"),
         ("torch.load(path)", "weights_only"),
         ("torch.load(path, weights_only=False)", "weights_only"),
