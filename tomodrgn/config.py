@@ -48,8 +48,13 @@ class VaeConfig(Config):
     """Number of features of each tilt image that are pooled over the tilts of a particle."""
     pooling: Literal["mean", "max", "concatenate"] = "mean"
     """How the features of a particle's tilt images are combined; concatenate needs one tilt count for all particles."""
-    encoder_max_radius: Annotated[float, Field(gt=0, le=0.5)] = 0.5
-    """Highest spatial frequency shown to the encoder, in cycles per pixel."""
+    encoder_frame: Literal["particle", "image"] = "particle"
+    """What the encoder sees of a tilt image: its density at points fixed to the particle (so that poses need not be
+    learned), or the image's own Fourier coefficients (as published)."""
+    encoder_grid: Annotated[int, Field(ge=3, le=64)] = 11
+    """Number of points across the particle at which the encoder sees its density; for frame 'particle'."""
+    particle_radius: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Radius of the particle, as a fraction of the half box; for frame 'particle'."""
     decoder_dim: Annotated[int, Field(ge=8, le=4096)] = 256
     """Width of the decoder's layers."""
     decoder_layers: Annotated[int, Field(ge=1, le=16)] = 3
@@ -68,11 +73,14 @@ class TrainConfig(Config):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
     """Number of particles in a batch."""
     learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
-    """Learning rate of Adam; none given: 1e-4 times the square root of the batch size."""
+    """Learning rate of Adam; none given: 6e-4 times the square root of the batch size."""
     beta: Annotated[float | None, Field(ge=0)] = None
     """Weight of the KL divergence; none given: 1 / z_dim."""
     tilts_per_particle: Annotated[int | None, Field(ge=1)] = None
     """Number of tilt images drawn at random from each particle in each epoch; none given: all."""
+    split_tilts: bool = True
+    """Encode a random half of a particle's tilts and reconstruct the other half, so that latents cannot memorise
+    noise; not with pooling 'concatenate'."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the initial weights, the order of particles and the latent noise."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -82,4 +90,4 @@ class TrainConfig(Config):
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Arithmetic of the networks; auto is bf16-mixed on CUDA and 32-true elsewhere."""
     points_per_chunk: Annotated[int | None, Field(ge=64)] = None
-    """Number of coordinates decoded at once; none given: 4,096 on a CPU, 524,288 on CUDA."""
+    """Number of coordinates decoded at once; none given: 2,048 on a CPU, 524,288 on CUDA."""

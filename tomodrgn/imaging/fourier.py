@@ -13,6 +13,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 __all__ = [
+    "complete_friedel",
     "half_frequencies_xy",
     "half_frequencies_xyz",
     "irfft2_centred",
@@ -75,3 +76,17 @@ def pad_centred(arrays: Float[Tensor, "..."], box_px: int, *, ndim: int = 2) -> 
     after = box_px - arrays.shape[-1] - before
     return torch.nn.functional.pad(arrays, (before, after) * ndim)
 
+
+def complete_friedel(half: Complex[Tensor, "..."], *, ndim: int) -> None:
+    """Fill, in place, the empty members of the kx = 0 plane from their Friedel mates: value(-k) = conj value(k).
+
+    Parameters
+    ----------
+    half
+        Half transforms whose last `ndim` axes are those of an image (2) or a volume (3), holding one member of each
+        pair on the kx = 0 plane and zero at the other.
+    """
+    plane = half[..., 0]
+    axes = tuple(range(1 - ndim, 0))
+    mates = torch.roll(plane.flip(axes), (1,) * len(axes), dims=axes).conj()
+    half[..., 0] = torch.where(plane == 0, mates, plane)

@@ -111,8 +111,8 @@ def image_window(box_px: int, inner: float = 0.8, outer: float = 0.9) -> Float[T
 def soft_spherical_mask(
     box_px: int, radius: float = 0.7, edge: float = 0.1, *, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "d d d"]:
-    """Soft sphere: 1 up to `radius`, 0 beyond ``radius + edge`` (fractions of the half box), cosine between."""
-    return _cosine_edge(radii(box_px, 3, device=device) / (box_px / 2), radius, radius + edge)
+    """Soft sphere: 1/2 at `radius`, with a cosine edge of width `edge` about it (fractions of the half box)."""
+    return _cosine_edge(radii(box_px, 3, device=device) / (box_px / 2), radius - edge / 2, radius + edge / 2)
 
 
 def _cosine_edge(distance: Tensor, inner: float, outer: float) -> Tensor:

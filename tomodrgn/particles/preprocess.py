@@ -5,12 +5,12 @@ The same path serves training, embedding and backprojection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Complex64, Float32, Int64
+from jaxtyping import Bool, Complex64, Float32, Int64
 from torch import Tensor
 
 from tomodrgn.config import PreprocessConfig
@@ -57,7 +57,7 @@ class FourierBatch:
     values: Complex64[Tensor, "i p"]
     """Observed coefficients, centred and scaled so that their standard deviation is about 1."""
     ctf: Float32[Tensor, "i p"]
-    """Contrast transfer function; -1 everywhere for images without one."""
+    """Contrast transfer function; 1 everywhere for images without one."""
     weighting: Float32[Tensor, "i p"]
     """Exposure filter times tilt (or upstream's scale) factor."""
     kept: Float32[Tensor, "i p"]
@@ -71,6 +71,11 @@ class FourierBatch:
     @property
     def n_particles(self) -> int:
         return len(self.particles)
+
+    def take_images(self, images: Bool[Tensor, " i"]) -> FourierBatch:
+        """The same particles with only the images marked True."""
+        names = ("owner", "values", "ctf", "weighting", "kept", "rotations")
+        return replace(self, **{name: getattr(self, name)[images] for name in names})
 
     @cached_property
     def transfer(self) -> Float32[Tensor, "i p"]:
@@ -183,7 +188,7 @@ class Preprocessor:
 
     def _transfer(self, rows: Tensor) -> Tensor:
         if self._ctf is None:
-            return torch.full((len(rows), len(self.grid)), -1.0, device=self.device)
+            return torch.ones(len(rows), len(self.grid), device=self.device)
         return ctf.contrast_transfer(self._per_angst, self._ctf[rows])
 
     def _weights(self, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,102 @@
+"""PCA, k-means, and the particle nearest to a point."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int64
+
+from tomodrgn.particles.latents import Latents
+
+__all__ = ["cluster_centres", "cluster_latents", "nearest_particles", "reduce_latents"]
+
+
+def reduce_latents(latents: Latents, n_components: int = 2) -> pd.DataFrame:
+    """Principal components of the latent means.
+
+    Parameters
+    ----------
+    n_components
+        Number of components; at most the number of latent dimensions and of particles are returned.
+
+    Returns
+    -------
+    Columns PC1, PC2 ... indexed by particle_id; `attrs["explained_variance_ratio"]` has the share of each.
+    """
+    from sklearn.decomposition import PCA
+
+    n = min(n_components, latents.z_dim, len(latents))
+    pca = PCA(n_components=n, svd_solver="full")
+    values = pca.fit_transform(latents.mu.astype(np.float64))
+    table = pd.DataFrame(values, index=_index(latents), columns=[f"PC{i + 1}" for i in range(n)])
+    table.attrs["explained_variance_ratio"] = pca.explained_variance_ratio_.tolist()
+    return table
+
+
+def cluster_latents(latents: Latents, n_clusters: int, *, seed: int = 0) -> pd.Series:
+    """k-means clusters of the latent means, numbered from 0 by falling size.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of clusters, from 1 to the number of particles.
+    seed
+        Seed of the starting points; the same seed gives the same labels.
+
+    Returns
+    -------
+    Series "cluster" indexed by particle_id.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer particles than clusters.
+    """
+    from sklearn.cluster import KMeans
+
+    if not 1 <= n_clusters <= len(latents):
+        raise ValueError(f"Got {n_clusters} clusters for {len(latents)} particles, expected 1 to {len(latents)}.")
+    labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(latents.mu.astype(np.float64))
+    by_size = np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable")
+    rank = np.empty(n_clusters, dtype=np.int64)
+    rank[by_size] = np.arange(n_clusters)
+    return pd.Series(rank[labels], index=_index(latents), name="cluster")
+
+
+def cluster_centres(latents: Latents, clusters: pd.Series) -> pd.DataFrame:
+    """The particle nearest to the mean of each cluster: a point that the data supports.
+
+    Returns
+    -------
+    One row a cluster, index ``cluster_000`` ..., columns cluster, n_particles, particle_id, z1, z2 ...
+
+    Raises
+    ------
+    KeyError
+        If a particle of the clusters has no latent.
+    """
+    latents = latents.aligned_to(clusters.index.to_numpy())
+    labels = np.unique(clusters.to_numpy())
+    means = np.stack([latents.mu[clusters.to_numpy() == label].mean(axis=0) for label in labels])
+    nearest = nearest_particles(latents, means)
+    table = pd.DataFrame(
+        {
+            "cluster": labels,
+            "n_particles": [int((clusters == label).sum()) for label in labels],
+            "particle_id": latents.particle_id[nearest],
+        },
+        index=[f"cluster_{label:03d}" for label in labels],
+    )
+    return table.assign(**{f"z{i + 1}": latents.mu[nearest, i] for i in range(latents.z_dim)})
+
+
+def nearest_particles(latents: Latents, points: Float[np.ndarray, "v z"]) -> Int64[np.ndarray, " v"]:
+    """Row of the particle whose latent mean is nearest to each point (Euclidean)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=1).fit(latents.mu)
+    return search.kneighbors(np.asarray(points), return_distance=False)[:, 0].astype(np.int64)
+
+
+def _index(latents: Latents) -> pd.Index:
+    return pd.Index(latents.particle_id, name="particle_id")

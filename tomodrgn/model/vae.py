@@ -1,0 +1,99 @@
+"""TiltSeriesVae: tilt images of a particle -> latent -> Fourier amplitudes of its volume.
+
+Powell & Davis 2024, Nature Methods (10.1038/s41592-024-02210-z): a network for each tilt image, pooling over tilts, a
+network for the particle, and a decoder of Fourier coordinates. Two things differ by default. The tilt network sees the
+image's density at points fixed to the particle, instead of the image (`encoder_frame`); and the decoder sees one
+Friedel half of Fourier space only: callers flip coordinates into it and conjugate the result.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from tomodrgn.config import VaeConfig
+from tomodrgn.imaging import grid
+from tomodrgn.model.layers import FourierFeatures, ParticleFrame, ResidualMlp, TiltPooling, draw_weights
+from tomodrgn.particles.preprocess import FourierBatch
+
+__all__ = ["TiltSeriesVae"]
+
+
+class TiltSeriesVae(nn.Module):
+    """Variational autoencoder of tilt series.
+
+    Parameters
+    ----------
+    config
+        Sizes of the networks; `z_dim` 0 leaves out the encoder (homogeneous reconstruction).
+    box_px
+        Side of the images in pixels.
+    max_radius
+        Highest spatial frequency of the images, in cycles per pixel.
+    n_tilts
+        Number of tilts of every particle, for pooling "concatenate".
+    seed
+        Seed of the initial weights and of the random Fourier features.
+    """
+
+    def __init__(
+        self, config: VaeConfig, box_px: int, *, max_radius: float = 0.5, n_tilts: int = 1, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config, self.box_px = config, box_px
+        generator = torch.Generator().manual_seed(seed)
+        if config.z_dim:
+            self._build_encoder(max_radius, n_tilts)
+        n_frequencies = config.n_frequencies or 3 * box_px // 2
+        self.features = FourierFeatures(n_frequencies, box_px, config.feature_sigma, generator=generator)
+        self.decoder = ResidualMlp(2 * n_frequencies, config.decoder_dim, 2, config.decoder_layers)
+        self.from_latent = nn.Linear(config.z_dim, config.decoder_dim, bias=False) if config.z_dim else None
+        draw_weights(self, generator)
+
+    def _build_encoder(self, max_radius: float, n_tilts: int) -> None:
+        config, layers, width = self.config, self.config.encoder_layers, self.config.encoder_dim
+        if config.encoder_frame == "particle":
+            self.frame = ParticleFrame(
+                self.box_px, max_radius, n_across=config.encoder_grid, radius=config.particle_radius
+            )
+            seen = len(self.frame)
+        else:
+            seen = 2 * len(grid.HalfGrid.of_image(self.box_px, max_radius=max_radius))
+        self.pooling = TiltPooling(config.pooling, config.tilt_feature_dim, n_tilts)
+        self.tilt_encoder = ResidualMlp(seen, width, config.tilt_feature_dim, layers)
+        self.particle_encoder = ResidualMlp(self.pooling.out_dim, width, 2 * config.z_dim, layers)
+
+    def encode(self, batch: FourierBatch) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b z"]]:
+        """Mean and log variance of the latent of each particle of a batch."""
+        if not self.config.z_dim:
+            empty = batch.weighting.new_zeros(batch.n_particles, 0)
+            return empty, empty
+        if self.config.encoder_frame == "particle":
+            seen = self.frame(batch.gridding_terms()[0], batch.rotations)  # (i, s)
+        else:
+            seen = batch.encoder_input.flatten(1)  # (i, 2p)
+        pooled = self.pooling(self.tilt_encoder(seen), batch.owner, batch.n_particles)
+        mean, log_variance = self.particle_encoder(pooled).chunk(2, dim=-1)
+        return mean, log_variance
+
+    def decode(
+        self, coordinates: Float[Tensor, "m 3"], owner: Int64[Tensor, " m"], z: Float[Tensor, "b z"]
+    ) -> Float[Tensor, "m 2"]:
+        """Real and imaginary part of the volume of particle ``owner`` at each frequency of the canonical half.
+
+        The first layer is linear in features and latent, so the latent's part is computed once a particle.
+        """
+        hidden = self.decoder.first(self.features(coordinates))  # (m, h)
+        if self.from_latent is not None:
+            hidden = hidden + self.from_latent(z).index_select(0, owner)
+        return self.decoder.after_first(hidden)
+
+    def decode_shared(
+        self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]
+    ) -> Float[Tensor, "v m 2"]:
+        """Values of v volumes at the same frequencies; features and their layer are computed once for all."""
+        hidden = self.decoder.first(self.features(coordinates))  # (m, h)
+        if self.from_latent is None:
+            return self.decoder.after_first(hidden).expand(len(z), -1, -1)
+        return torch.stack([self.decoder.after_first(hidden + offset) for offset in self.from_latent(z)])

@@ -1,0 +1,120 @@
+"""Latents: mean and (co)variance of each particle's latent, by particle id."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from tomodrgn.io.atomic import replacing
+
+__all__ = ["Latents"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """Where each of k particles lies in a latent space of z dimensions, and how sure that is.
+
+    Parameters
+    ----------
+    particle_id
+        Names, (k,).
+    mu
+        Posterior mean, (k, z).
+    logvar
+        Logarithm of the posterior variance along each axis, (k, z).
+    covariance
+        Full posterior covariance, (k, z, z), where the model gives one.
+    """
+
+    particle_id: np.ndarray
+    mu: Float32[np.ndarray, "k z"]
+    logvar: Float32[np.ndarray, "k z"]
+    covariance: Float32[np.ndarray, "k z z"] | None = None
+
+    def __post_init__(self) -> None:
+        k = len(self.particle_id)
+        if self.mu.ndim != 2 or len(self.mu) != k or self.logvar.shape != self.mu.shape:
+            raise ValueError(
+                f"Got latents of shapes {self.mu.shape} and {self.logvar.shape} for {k} particles, "
+                "expected (k, z) twice. Give one row for each particle id."
+            )
+        for array in (self.particle_id, self.mu, self.logvar, self.covariance):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.particle_id)
+
+    @property
+    def z_dim(self) -> int:
+        """Number of latent dimensions."""
+        return self.mu.shape[1]
+
+    def aligned_to(self, particle_ids: np.ndarray) -> Latents:
+        """The same latents in the order of the given particle ids.
+
+        Raises
+        ------
+        KeyError
+            If one of the ids has no latent.
+        """
+        index = pd.Index(self.particle_id).get_indexer(pd.Index(particle_ids))
+        if (index < 0).any():
+            missing = np.asarray(particle_ids)[index < 0]
+            raise KeyError(
+                f"Got {len(missing)} particle ids without a latent, first {missing[:3].tolist()}. "
+                "Embed those particles first: tomodrgn embed RUN PARTICLES.star OUT.npz"
+            )
+        return Latents(
+            particle_id=self.particle_id[index],
+            mu=self.mu[index],
+            logvar=self.logvar[index],
+            covariance=None if self.covariance is None else self.covariance[index],
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Columns z1, z2 ... (means) and z1_std, z2_std ... (standard deviations), indexed by particle_id."""
+        names = [f"z{i + 1}" for i in range(self.z_dim)]
+        values = np.concatenate([self.mu, np.exp(0.5 * self.logvar)], axis=1)
+        columns = names + [f"{name}_std" for name in names]
+        return pd.DataFrame(values, index=pd.Index(self.particle_id, name="particle_id"), columns=columns)
+
+    def save(self, path: Path | str, *, overwrite: bool = True) -> None:
+        """Write as an .npz archive of plain arrays, at once or not at all."""
+        arrays = {"particle_id": self.particle_id.astype(np.str_), "mu": self.mu, "logvar": self.logvar}
+        if self.covariance is not None:
+            arrays["covariance"] = self.covariance
+        with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Latents:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not such an archive.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return cls(
+                    particle_id=archive["particle_id"],
+                    mu=archive["mu"],
+                    logvar=archive["logvar"],
+                    covariance=archive.get("covariance"),
+                )
+        except FileNotFoundError:
+            raise FileNotFoundError(f"Got latents file {path}, which does not exist. Check the name.") from None
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"Got {path}, expected an .npz archive with particle_id, mu and logvar ({error}). "
+                "Write it again: tomodrgn embed RUN PARTICLES.star OUT.npz"
+            ) from error

@@ -1,0 +1,71 @@
+"""Static figures: one function, one figure; returns it, never shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+__all__ = ["plot_fsc", "plot_history", "plot_latents", "plot_volume_slices"]
+
+
+def plot_fsc(curve: pd.DataFrame) -> Figure:
+    """FSC curves against resolution.
+
+    Parameters
+    ----------
+    curve
+        Columns shell, resolution_angst and one or more named fsc...; see `Reconstruction.curve`.
+    """
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    frequency = 1.0 / curve["resolution_angst"].to_numpy()
+    for name in [c for c in curve if c.startswith("fsc")]:
+        axes.plot(frequency, curve[name], label=name)
+    axes.axhline(0.143, color="0.6", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="resolution (Å)", ylabel="Fourier shell correlation", ylim=(-0.1, 1.05))
+    ticks = frequency[frequency > 0][:: max(1, len(frequency) // 6)]
+    axes.set_xticks(ticks, [f"{1 / t:.0f}" for t in ticks])
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_history(history: pd.DataFrame) -> Figure:
+    """Reconstruction loss and KL divergence by epoch; see `Run.history`."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for split, rows in history.groupby("split"):
+        left.plot(rows["epoch"], rows["reconstruction"], label=split)
+        right.plot(rows["epoch"], rows["kl"], label=split)
+    left.set(xlabel="epoch", ylabel="reconstruction loss")
+    right.set(xlabel="epoch", ylabel="KL divergence per frequency")
+    return figure
+
+
+def plot_latents(points: pd.DataFrame, colour: pd.Series | None = None) -> Figure:
+    """Scatter of the first two columns, coloured by a column of text or numbers with the same index."""
+    figure = Figure(figsize=(4.5, 4), layout="constrained")
+    axes = figure.subplots()
+    x, y = points.columns[0], points.columns[min(1, points.shape[1] - 1)]
+    if colour is None or pd.api.types.is_numeric_dtype(colour):
+        drawn = axes.scatter(points[x], points[y], s=8, c=None if colour is None else colour.loc[points.index])
+        if colour is not None:
+            figure.colorbar(drawn, label=str(colour.name))
+    else:
+        for value, rows in points.groupby(colour.loc[points.index]):
+            axes.scatter(rows[x], rows[y], s=8, label=str(value))
+        axes.legend(frameon=False, title=str(colour.name))
+    axes.set(xlabel=x, ylabel=y)
+    return figure
+
+
+def plot_volume_slices(maps: np.ndarray, names: list[str]) -> Figure:
+    """Sums of each map along z, y and x, one row a map."""
+    figure = Figure(figsize=(4.5, 1.5 * len(maps)), layout="constrained")
+    grid = figure.subplots(len(maps), 3, squeeze=False)
+    for row, (volume, name) in zip(grid, zip(maps, names, strict=True), strict=True):
+        for axis, axes in enumerate(row):
+            axes.imshow(volume.sum(axis=axis), cmap="gray", origin="lower")
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    return figure

@@ -1,0 +1,95 @@
+"""Latents of particles under a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from tomodrgn.model.vae import TiltSeriesVae
+from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.latents import Latents
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.preprocess import Preprocessor
+from tomodrgn.training.run import Run
+
+__all__ = ["embed_particles", "encode_all", "load_model"]
+
+
+def embed_particles(
+    run: Run | Path | str, particles: ParticleSet, *, epoch: int | None = None, device: str | None = None
+) -> Latents:
+    """Latents of any particles under a trained run; they need not have been in its training set.
+
+    Parameters
+    ----------
+    run
+        A run, or its folder.
+    particles
+        Particles of the same box and pixel size as the run's.
+    epoch
+        Epoch whose weights are used; None is the last.
+    device
+        ``"cpu"`` or ``"cuda"``; None takes CUDA where it is there.
+
+    Raises
+    ------
+    ValueError
+        If box or pixel size differ from the run's.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    wanted = (run.settings["box_px"], run.settings["pixel_size_angst"])
+    if particles.box_px != wanted[0] or abs(particles.pixel_size_angst / wanted[1] - 1) > 0.01:
+        raise ValueError(
+            f"Got images of box {particles.box_px} and {particles.pixel_size_angst} A/px in {particles.source.path}, "
+            f"expected {wanted[0]} and {wanted[1]} A/px as in run {run.folder}. Extract them again at that size."
+        )
+    chosen = default_device(device)
+    model = load_model(run, epoch).to(chosen)
+    preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=chosen)
+    return encode_all(model, preprocessor, tilts_per_particle=run.train_config.tilts_per_particle)
+
+
+@torch.no_grad()
+def encode_all(
+    model: TiltSeriesVae, preprocessor: Preprocessor, *, batch_size: int = 64, tilts_per_particle: int | None = None
+) -> Latents:
+    """Latents of all particles of a preprocessor's set, in its order.
+
+    All tilts are used, but for pooling "concatenate", which takes the first `tilts_per_particle`.
+    """
+    particles = preprocessor.particles
+    tilts = tilts_per_particle if model.config.pooling == "concatenate" else None
+    mu = np.empty((len(particles), model.config.z_dim), dtype=np.float32)
+    logvar = np.empty_like(mu)
+    for raw in TiltDataset(particles).batches(sample_batches(particles, batch_size, tilts_per_particle=tilts)):
+        mean, log_variance = model.encode(preprocessor(raw))
+        rows = raw.particles.numpy()
+        mu[rows], logvar[rows] = mean.float().cpu().numpy(), log_variance.float().cpu().numpy()
+    return Latents(particle_id=particles.particle_id, mu=mu, logvar=logvar)
+
+
+def build_model(run: Run) -> TiltSeriesVae:
+    """The model of a run with its initial weights."""
+    settings = run.settings
+    return TiltSeriesVae(
+        run.model_config,
+        settings["box_px"],
+        max_radius=run.preprocess_config.max_radius,
+        n_tilts=settings["n_tilts"],
+        seed=run.train_config.seed,
+    )
+
+
+def load_model(run: Run, epoch: int | None = None) -> TiltSeriesVae:
+    """The model of a run with the weights of an epoch (None is the last), on the CPU, ready for evaluation."""
+    model = build_model(run)
+    model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
+    return model.eval()
+
+
+def default_device(device: str | None = None) -> torch.device:
+    """The named device, or CUDA where it is there, or the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,0 +1,256 @@
+"""Run: a versioned folder of configuration, particles, history, latents and weights.
+
+The folder, version 1::
+
+    run.json         {"format": "tomodrgn-run", "version": 1, ...}: configurations, seed, image scale, package version,
+                     and of the source STAR file: path, sha256, datadir, dialect, flags
+    particles.star   exactly the particles used, every source column, and tomodrgnParticleId
+                     (an optimisation set adds tomograms.star and optimisation_set.star)
+    history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
+    status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
+    log.txt          what the training process printed
+    epochs/0001/     weights.safetensors, latents.npz (particle_id, mu, logvar [, covariance]); epochs count from 1
+    training_state/  0001.pt: the optimiser after that epoch; with the weights of the same epoch and the seed this is
+                     all that a resumed training needs, as every random draw is seeded by (seed, epoch)
+    analysis/  volumes/<name>/*.mrc + volumes.csv   selections/<name>.csv
+
+Every file is written under a temporary name and renamed, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.io.atomic import replacing
+from tomodrgn.particles.latents import Latents
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.read import read_source, write_source
+
+__all__ = ["Run"]
+
+FORMAT, VERSION = "tomodrgn-run", 1
+HISTORY_COLUMNS = ["epoch", "split", "reconstruction", "kl", "total", "beta", "learning_rate", "seconds"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk; see the module's text for the folder.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    settings
+        The content of run.json.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path | str,
+        particles: ParticleSet,
+        *,
+        model: VaeConfig,
+        preprocess: PreprocessConfig,
+        training: TrainConfig,
+        scale: float,
+        n_tilts: int,
+        overwrite: bool = False,
+    ) -> Run:
+        """Make a new run folder for these particles.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder holds a run (and `overwrite` is False), or files that are not a run.
+        """
+        folder = Path(folder)
+        _clear(folder, overwrite=overwrite)
+        source = particles.source
+        settings = {
+            "format": FORMAT,
+            "version": VERSION,
+            "tomodrgn": _package_version(),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "model": {"kind": "vae", **model.model_dump()},
+            "preprocess": preprocess.model_dump(),
+            "training": training.model_dump(),
+            "scale": scale,
+            "n_tilts": n_tilts,
+            "box_px": particles.box_px,
+            "pixel_size_angst": particles.pixel_size_angst,
+            "source": {
+                "path": str(source.path.resolve()),
+                "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
+                "datadir": [str(Path(d).resolve()) for d in source.datadir],
+                "dialect": particles.dialect,
+                "ctf_premultiplied": particles.ctf_premultiplied,
+                "dose_weighted": particles.dose_weighted,
+                "invert": particles.invert,
+            },
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        write_source(particles, folder, overwrite=True)
+        _write_json(folder / "run.json", settings)
+        return cls(folder, settings)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Open a run folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder or it holds no run.json.
+        ValueError
+            If run.json is damaged, or was written by a later version of the format.
+        """
+        folder = Path(folder)
+        path = folder / "run.json"
+        if not path.is_file():
+            found = "a folder without run.json" if folder.is_dir() else "no such folder"
+            raise FileNotFoundError(f"Got run {folder}: {found}. Give a folder made by `tomodrgn train`.")
+        try:
+            settings = json.loads(path.read_text())
+            kind, version = settings["format"], int(settings["version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"Got {path}, expected a tomodrgn run description ({error}). Restore that file.") from error
+        if kind != FORMAT or version > VERSION:
+            raise ValueError(
+                f"Got {path} of format {kind!r} version {version}, expected {FORMAT!r} up to version {VERSION}. "
+                "Update tomodrgn."
+            )
+        return cls(folder, settings)
+
+    @property
+    def model_config(self) -> VaeConfig:
+        """Options of the model."""
+        return VaeConfig(**{k: v for k, v in self.settings["model"].items() if k != "kind"})
+
+    @property
+    def preprocess_config(self) -> PreprocessConfig:
+        """Options of the preprocessing."""
+        return PreprocessConfig(**self.settings["preprocess"])
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """Options of the training."""
+        return TrainConfig(**self.settings["training"])
+
+    @cached_property
+    def particles(self) -> ParticleSet:
+        """The particles of this run; their images are looked for where they were at training."""
+        source = self.settings["source"]
+        return read_source(
+            self.folder,
+            source_dir=Path(source["path"]).parent,
+            datadir=[Path(d) for d in source["datadir"]],
+            **{name: source[name] for name in ("dialect", "ctf_premultiplied", "dose_weighted", "invert")},
+        )
+
+    @property
+    def epochs(self) -> list[int]:
+        """Numbers of the epochs whose weights and latents are on disk, rising from 1."""
+        folder = self.folder / "epochs"
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(name) for name in names if re.fullmatch(r"\d{4,}", name))
+
+    def epoch_folder(self, epoch: int | None = None) -> Path:
+        """Folder of an epoch; None is the last.
+
+        Raises
+        ------
+        ValueError
+            If that epoch (or any) is not on disk.
+        """
+        epochs = self.epochs
+        if not epochs or (epoch is not None and epoch not in epochs):
+            have = f"epochs {epochs[0]} to {epochs[-1]}" if epochs else "no finished epoch"
+            raise ValueError(f"Got epoch {epoch if epoch else 'last'} of run {self.folder}, which has {have}.")
+        return self.folder / "epochs" / f"{epochs[-1] if epoch is None else epoch:04d}"
+
+    def latents(self, epoch: int | None = None) -> Latents:
+        """Latents of all particles after an epoch; None is the last."""
+        return Latents.load(self.epoch_folder(epoch) / "latents.npz")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Losses of every finished epoch; empty before the first."""
+        path = self.folder / "history.csv"
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=HISTORY_COLUMNS)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What the training process last said of itself; empty if it never began."""
+        path = self.folder / "status.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def table(self, epoch: int | None = None) -> pd.DataFrame:
+        """One row a particle: every STAR column and the latents of an epoch, indexed by particle_id."""
+        latents = self.latents(epoch).aligned_to(self.particles.particle_id).frame()
+        columns = self.particles.frame()
+        return columns.drop(columns=[c for c in latents if c in columns]).join(latents)
+
+    # --- written by the training process -------------------------------------------------------------------------
+
+    def with_training(self, training: TrainConfig) -> Run:
+        """The same run with other training options, written to run.json."""
+        settings = {**self.settings, "training": training.model_dump()}
+        _write_json(self.folder / "run.json", settings)
+        return Run(self.folder, settings)
+
+    def write_status(self, state: str, **details: object) -> None:
+        """Tell watchers what the training process is doing."""
+        status = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **details}
+        _write_json(self.folder / "status.json", status)
+
+    def write_history(self, history: pd.DataFrame) -> None:
+        """Replace history.csv."""
+        with replacing(self.folder / "history.csv") as path:
+            history[HISTORY_COLUMNS].to_csv(path, index=False)
+
+
+def _clear(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "run.json").is_file():
+        # A log that the job opened before the run existed does not count as somebody's files.
+        if folder.is_dir() and {p.name for p in folder.iterdir()} == {"log.txt"}:
+            return
+        raise FileExistsError(f"Got run folder {folder}, which holds other files. Choose a new folder.")
+    if not overwrite:
+        raise FileExistsError(
+            f"Got run folder {folder}, which holds a run already. Choose another, or pass overwrite=True "
+            "(--overwrite) to replace it, or resume=True (--resume) to go on with it."
+        )
+    for name in ("epochs", "training_state", "analysis", "volumes"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("run.json", "history.csv", "status.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _package_version() -> str:
+    from tomodrgn import __version__
+
+    return __version__

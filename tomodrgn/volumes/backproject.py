@@ -1,0 +1,261 @@
+"""Images and poses -> half maps, FSC, filtered map; of all particles or of a selection.
+
+Weighted gridding: every Fourier coefficient is spread over the eight nearest voxels of a volume padded twofold,
+numerator ``ctf w F`` and denominator ``ctf^2 w``; the map is their quotient, divided in real space by the transform of
+the trilinear kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32, Float64, Int8
+from torch import Tensor
+
+from tomodrgn.config import PreprocessConfig
+from tomodrgn.imaging import fourier, grid, resolution
+from tomodrgn.io import mrc
+from tomodrgn.io.atomic import replacing
+from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.preprocess import FourierBatch, Preprocessor, estimate_scale
+from tomodrgn.training.embed import default_device
+
+__all__ = ["Reconstruction", "ReferenceComparison", "backproject"]
+
+PADDING = 2
+BATCH_PARTICLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """A map from images and poses, with its halves.
+
+    Parameters
+    ----------
+    full, filtered, half_1, half_2
+        Maps (d, d, d), axes zyx: of all images; the same weighted by the FSC of the halves; of each half.
+    fsc
+        FSC of the half maps within the mask, index = Fourier shell.
+    mask
+        Soft spherical mask used for the FSC.
+    voxel_size_angst
+        Side of a voxel.
+    flipped
+        Whether the maps were mirrored.
+    """
+
+    full: Float32[np.ndarray, "d d d"]
+    filtered: Float32[np.ndarray, "d d d"]
+    half_1: Float32[np.ndarray, "d d d"]
+    half_2: Float32[np.ndarray, "d d d"]
+    fsc: Float64[np.ndarray, " s"]
+    mask: Float32[np.ndarray, "d d d"]
+    voxel_size_angst: float
+    flipped: bool
+
+    @property
+    def resolution_angst(self) -> float:
+        """Resolution where the FSC of the half maps falls below 0.143."""
+        return resolution.resolution_at(self.fsc, self.voxel_size_angst)
+
+    def curve(self) -> pd.DataFrame:
+        """FSC table: shell, resolution_angst, fsc."""
+        shells = np.arange(len(self.fsc))
+        angst = resolution.shell_resolution_angst(self.full.shape[0], self.voxel_size_angst)
+        return pd.DataFrame({"shell": shells, "resolution_angst": angst, "fsc": self.fsc})
+
+    def compare(self, reference: Float32[np.ndarray, "d d d"]) -> ReferenceComparison:
+        """FSC of the full map and of its mirror image against a reference, within the mask.
+
+        Raises
+        ------
+        ValueError
+            If the reference has another shape.
+        """
+        same = resolution.fourier_shell_correlation(self.full, reference, self.mask)
+        other = resolution.fourier_shell_correlation(resolution.mirror(self.full), reference, self.mask)
+        return ReferenceComparison(same=same, mirrored=other, voxel_size_angst=self.voxel_size_angst)
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
+        """Write full.mrc, filtered.mrc, half_1.mrc, half_2.mrc and fsc.csv into a folder.
+
+        Raises
+        ------
+        FileExistsError
+            If one of the files exists and `overwrite` is False.
+        """
+        folder = Path(folder)
+        names = ("full", "filtered", "half_1", "half_2")
+        paths = [folder / f"{name}.mrc" for name in names] + [folder / "fsc.csv"]
+        existing = [p for p in paths if p.exists()]
+        if existing and not overwrite:
+            raise FileExistsError(
+                f"Got output folder {folder}, which holds {existing[0].name} already. Choose another, or --overwrite."
+            )
+        for name, path in zip(names, paths, strict=False):
+            mrc.write_volume(path, getattr(self, name), self.voxel_size_angst, overwrite=overwrite)
+        with replacing(paths[-1]) as temporary:
+            self.curve().to_csv(temporary, index=False)
+        return paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceComparison:
+    """FSC of a map, and of its mirror image, against a reference; index = Fourier shell."""
+
+    same: Float64[np.ndarray, " s"]
+    mirrored: Float64[np.ndarray, " s"]
+    voxel_size_angst: float
+
+    @property
+    def mirrored_is_better(self) -> bool:
+        """Whether the mirror image agrees better: higher mean FSC over shells 1 to half Nyquist."""
+        half = slice(1, len(self.same) // 2 + 1)
+        return bool(self.mirrored[half].mean() > self.same[half].mean())
+
+    def curve(self) -> pd.DataFrame:
+        """FSC table: shell, resolution_angst, fsc, fsc_mirrored."""
+        box = 2 * (len(self.same) - 1)
+        angst = resolution.shell_resolution_angst(box, self.voxel_size_angst)
+        shells = np.arange(len(self.same))
+        columns = {"shell": shells, "resolution_angst": angst, "fsc": self.same, "fsc_mirrored": self.mirrored}
+        return pd.DataFrame(columns)
+
+
+def backproject(
+    particles: ParticleSet,
+    *,
+    preprocess: PreprocessConfig | None = None,
+    mask_radius: float = 0.7,
+    regularisation: float = 0.1,
+    flip: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+) -> Reconstruction:
+    """Reconstruct the particles' average by weighted gridding.
+
+    Parameters
+    ----------
+    particles
+        All particles, or a subset.
+    preprocess
+        Window and weights.
+    mask_radius
+        Radius of the soft spherical mask of the FSC, as a fraction of the half box.
+    regularisation
+        Constant added to the denominator, as a fraction of its mean.
+    flip
+        Mirror the maps (the hand of a data set follows its tilt geometry and may be either).
+    seed
+        Draws the halves where the source has no half sets.
+    device
+        ``"cpu"`` or ``"cuda"``; None takes CUDA where it is there.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two particles.
+    """
+    if len(particles) < 2:
+        raise ValueError(f"Got {len(particles)} particle, expected at least two for half maps. Choose more particles.")
+    config = preprocess or PreprocessConfig()
+    chosen = default_device(device)
+    scale = estimate_scale(particles, config, seed=seed)
+    preprocessor = Preprocessor(particles, config, scale=scale, padding=PADDING, device=chosen)
+    half_of = torch.from_numpy(half_sets(particles, seed=seed).astype(np.int64)).to(chosen)
+    sums = _GriddingSums(particles.box_px * PADDING, chosen)
+    for raw in TiltDataset(particles).batches(sample_batches(particles, BATCH_PARTICLES)):
+        batch = preprocessor(raw)
+        sums.add(batch, half_of[batch.particles][batch.owner])
+    factor = scale * particles.box_px**-0.5
+    half_1, half_2, full = (
+        sums.volume(halves, particles.box_px, regularisation) * factor for halves in ((0,), (1,), (0, 1))
+    )
+    mask = grid.soft_spherical_mask(particles.box_px, mask_radius).numpy()
+    fsc = resolution.fourier_shell_correlation(half_1, half_2, mask)
+    filtered = _fsc_weighted(full, fsc)
+    maps = (resolution.mirror(v) if flip else v for v in (full, filtered, half_1, half_2))
+    names = ("full", "filtered", "half_1", "half_2")
+    return Reconstruction(
+        **dict(zip(names, maps, strict=True)),
+        fsc=fsc,
+        mask=mask,
+        voxel_size_angst=particles.pixel_size_angst,
+        flipped=flip,
+    )
+
+
+def half_sets(particles: ParticleSet, *, seed: int = 0) -> Int8[np.ndarray, " k"]:
+    """Half set, 1 or 2, of every particle: the source's where both are there, else an even random split."""
+    known = particles.half_set
+    if (known > 0).all() and len(np.unique(known)) == 2:
+        return np.array(known)
+    order = np.random.default_rng(seed).permutation(len(particles))
+    return (1 + (order % 2)).astype(np.int8)
+
+
+class _GriddingSums:
+    """Numerator and denominator of both halves on (D, D, D / 2 + 1) half grids, spread trilinearly."""
+
+    def __init__(self, box_px: int, device: torch.device) -> None:
+        self.box_px, self.columns = box_px, box_px // 2 + 2  # one more column, for the neighbours of Nyquist
+        self.size = box_px * box_px * self.columns
+        self.sums = torch.zeros(2 * self.size, 3, device=device)  # real and imaginary part, denominator
+
+    def add(self, batch: FourierBatch, half: Tensor) -> None:
+        """Add all images; `half` is 1 or 2 for each."""
+        numerator, denominator = batch.gridding_terms()
+        xyz = grid.slice_coordinates(batch.frequencies, batch.rotations).reshape(-1, 3) * self.box_px
+        terms = torch.cat([torch.view_as_real(numerator), denominator[..., None]], dim=-1).reshape(-1, 3)
+        first = ((half - 1) * self.size)[:, None].expand(numerator.shape).reshape(-1)
+        # Only x >= 0 is stored: elsewhere put the conjugate at the opposite frequency.
+        sign = torch.where(xyz[:, :1] < 0, -1.0, 1.0)
+        xyz = xyz * sign
+        terms[:, 1] *= sign[:, 0]
+        corner = xyz.floor()
+        fraction, corner = xyz - corner, corner.long()
+        for offset in torch.cartesian_prod(*[torch.arange(2, device=xyz.device)] * 3):
+            weight = torch.where(offset == 1, fraction, 1 - fraction).prod(dim=-1, keepdim=True)
+            x, y, z = (corner + offset).unbind(-1)
+            index = ((z % self.box_px) * self.box_px + y % self.box_px) * self.columns + x
+            self.sums.index_add_(0, first + index, terms * weight)
+
+    def volume(self, halves: tuple[int, ...], box_px: int, regularisation: float) -> np.ndarray:
+        """The map of side `box_px` (this grid is padded) of one or both halves, in units of the scaled images."""
+        d = self.box_px
+        sums = self.sums.view(2, d, d, -1, 3)[list(halves)].sum(dim=0)[:, :, : d // 2 + 1]
+        numerator = torch.view_as_complex(sums[..., :2].contiguous())
+        denominator = sums[..., 2].clone()
+        # The plane kx = 0 received each Friedel pair on one side only: add the mates.
+        mates = torch.roll(numerator[:, :, 0].flip(0, 1), (1, 1), dims=(0, 1)).conj()
+        numerator[:, :, 0] += mates
+        denominator[:, :, 0] += torch.roll(denominator[:, :, 0].flip(0, 1), (1, 1), dims=(0, 1))
+        radius = fourier.half_frequencies_xyz(d, device=sums.device).norm(dim=-1)
+        inside = (radius < 0.5) & (radius > 0)
+        constant = regularisation * denominator[inside].mean()
+        half = torch.where(inside, numerator / (denominator + constant).clamp(min=1e-12), 0)
+        padded = fourier.irfft3_centred(half, d) * (box_px / d) ** 1.5
+        return fourier.pad_centred(padded / _kernel_transform(d, sums.device), box_px, ndim=3).cpu().numpy()
+
+
+def _kernel_transform(box_px: int, device: torch.device) -> Tensor:
+    """Real-space profile of trilinear spreading on a grid of side d: sinc^2(x / d) on each axis."""
+    x = (torch.arange(box_px, device=device) - box_px // 2) / box_px
+    profile = torch.sinc(x).square()
+    return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
+
+
+def _fsc_weighted(volume: np.ndarray, fsc: np.ndarray) -> np.ndarray:
+    """The map weighted by ``sqrt(2 FSC / (1 + FSC))`` up to the first shell below 0.143 (Rosenthal & Henderson 2003)."""
+    below = np.flatnonzero(fsc[1:] < 0.143)
+    last = below[0] + 1 if len(below) else len(fsc)
+    kept = np.where(np.arange(len(fsc)) < last, np.clip(fsc, 0, 1), 0)
+    weight = torch.from_numpy(np.sqrt(2 * kept / (1 + kept))).float()
+    box = volume.shape[0]
+    shell = (fourier.half_frequencies_xyz(box).norm(dim=-1) * box).round().long().clamp(max=len(fsc) - 1)
+    return fourier.irfft3_centred(fourier.rfft3_centred(torch.from_numpy(volume)) * weight[shell], box).numpy()

@@ -1,0 +1,99 @@
+"""VolumeStack: maps, voxel size, labels; save and open as MRC + CSV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from tomodrgn.imaging import resolution
+from tomodrgn.io import mrc
+from tomodrgn.io.atomic import replacing
+
+__all__ = ["VolumeStack"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeStack:
+    """A few maps of one size.
+
+    Parameters
+    ----------
+    maps
+        Densities, (v, d, d, d), axes zyx.
+    voxel_size_angst
+        Side of a voxel.
+    labels
+        One row a map, with whatever is known of it: the index names the map (and its file), columns may hold the
+        latent (z1, z2 ...), the particle_id it was decoded at, the number of particles it stands for.
+    """
+
+    maps: Float32[np.ndarray, "v d d d"]
+    voxel_size_angst: float
+    labels: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.maps):
+            raise ValueError(f"Got {len(self.labels)} labels for {len(self.maps)} maps, expected one each.")
+        if self.labels.index.has_duplicates:
+            raise ValueError(f"Got repeated map names {list(self.labels.index)}, expected unique ones.")
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each map."""
+        return [str(name) for name in self.labels.index]
+
+    def mirrored(self) -> VolumeStack:
+        """The maps of the other hand (z mirrored about the centre)."""
+        maps = resolution.mirror(self.maps)
+        return VolumeStack(maps=maps, voxel_size_angst=self.voxel_size_angst, labels=self.labels)
+
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
+        """Write each map as ``<name>.mrc`` and the labels as ``volumes.csv`` into a folder.
+
+        Raises
+        ------
+        FileExistsError
+            If one of the files exists and `overwrite` is False; nothing is written then.
+        """
+        folder = Path(folder)
+        paths = [folder / f"{name}.mrc" for name in self.names]
+        table = folder / "volumes.csv"
+        existing = [p for p in [*paths, table] if p.exists()]
+        if existing and not overwrite:
+            raise FileExistsError(
+                f"Got output folder {folder}, which holds {existing[0].name} already. "
+                "Choose another folder, or pass overwrite=True (--overwrite)."
+            )
+        for path, volume in zip(paths, self.maps, strict=True):
+            mrc.write_volume(path, volume, self.voxel_size_angst, overwrite=overwrite)
+        with replacing(table) as temporary:
+            self.labels.rename_axis("name").assign(file=[p.name for p in paths]).to_csv(temporary)
+        return paths
+
+    @classmethod
+    def open(cls, folder: Path | str) -> VolumeStack:
+        """Read a folder that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder has no volumes.csv, or a map named in it is missing.
+        ValueError
+            If the maps differ in size.
+        """
+        folder = Path(folder)
+        table = folder / "volumes.csv"
+        if not table.is_file():
+            raise FileNotFoundError(f"Got {folder}, which has no volumes.csv. Give a folder of `tomodrgn generate`.")
+        labels = pd.read_csv(table, dtype={"name": str, "particle_id": str, "file": str}).set_index("name")
+        read = [mrc.read_volume(folder / name) for name in labels.pop("file")]
+        if len({volume.shape for volume, _ in read}) != 1:
+            raise ValueError(f"Got maps of several sizes in {folder}, expected one. Generate them again.")
+        return cls(maps=np.stack([v for v, _ in read]), voxel_size_angst=read[0][1], labels=labels)
