@@ -20,11 +20,12 @@ from tomodrgn.io.atomic import replacing
 
 __all__ = ["is_simple", "read_star", "write_star"]
 
-TOKEN = re.compile(r"\"([^\"]*)\"(?=\s|$)|'([^']*)'(?=\s|$)|(#.*)|(\S+)")
-QUOTED_CELL = re.compile(rb"(?:^|[ \t\n])[\"']")
-COMMENT = re.compile(rb"(?:^|(?<=[ \t\n]))#[^\n]*")
+TOKEN = re.compile(r"\"([^\"]*)\"(?=\s|$)|'([^']*)'(?=\s|$)|(#.*)|(\S+)", re.ASCII)
+QUOTED_CELL = re.compile(rb"[\"'](?<![^ \t\n][\"'])")  # a quote that no other character precedes
+COMMENT = re.compile(rb"#(?<![^ \t\n]#)[^\n]*")
 VERSION = re.compile(rb"# version (\d+)\s*\Z")
 ROWS_AT_ONCE = 50_000
+SPECIAL_STARTS = ("#", '"', "'", "_", "data_", "loop_")
 
 
 def is_simple(block: pd.DataFrame) -> bool:
@@ -168,7 +169,7 @@ class _Block:
         region = self.data[at : self.end]
         if not region.strip():
             return pd.DataFrame({label: pd.Series(dtype=str) for label in labels})
-        if QUOTED_CELL.search(region):
+        if (b'"' in region or b"'" in region) and QUOTED_CELL.search(region):
             cells = [row for _, row in self._checked_rows(len(labels), at)]
             return pd.DataFrame(cells, columns=labels, dtype=str)
         if b"#" in region:
@@ -238,32 +239,30 @@ def write_star(path: Path | str, blocks: Mapping[str, pd.DataFrame], *, overwrit
     path = Path(path)
     with replacing(path, overwrite=overwrite) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
         for name, block in blocks.items():
-            text = pd.DataFrame({label: _written(block[label], path) for label in block}, index=block.index)
             version = f"# version {block.attrs['version']}\n\n" if "version" in block.attrs else ""
             out.write(f"\n{version}data_{name}\n\n")
             if is_simple(block) and len(block) <= 1:
-                out.writelines(f"_{label}  {text[label].iloc[0]}\n" for label in text if len(text))
+                out.writelines(f"_{label}  {_written(block[label], path)[0]}\n" for label in block if len(block))
             else:
                 out.write("loop_\n")
-                out.writelines(f"_{label} #{i}\n" for i, label in enumerate(text, 1))
-                for start in range(0, len(text), ROWS_AT_ONCE):
-                    part = text.iloc[start : start + ROWS_AT_ONCE]
-                    rows = zip(*(part[label].tolist() for label in part), strict=True)
+                out.writelines(f"_{label} #{i}\n" for i, label in enumerate(block, 1))
+                for start in range(0, len(block), ROWS_AT_ONCE):
+                    part = block.iloc[start : start + ROWS_AT_ONCE]
+                    rows = zip(*(_written(part[label], path) for label in part), strict=True)
                     out.writelines("\t".join(row) + "\n" for row in rows)
             out.write("\n")
 
 
-def _written(column: pd.Series, path: Path) -> pd.Series:
+def _written(column: pd.Series, path: Path) -> list[str]:
     """The cells of a column as they stand in the file."""
-    if not isinstance(column.dtype, pd.StringDtype):
-        if column.dtype == bool:
-            column = column.astype(int)
-        column = column.astype(str)
-    column = column.fillna("nan")
-    special = (column == "") | column.str.contains(r"\s|^[#\"'_]|^data_|^loop_", regex=True)
-    if not special.any():
-        return column
-    return column.where(~special, column[special].map(lambda cell: _quoted(cell, path)))
+    if column.dtype == bool:
+        column = column.astype(int)
+    cells = column.astype(str).fillna("nan").tolist()
+    joined = "\n" + "\n".join(cells)
+    if len(joined.split()) == len(cells) and not any(f"\n{start}" in joined for start in SPECIAL_STARTS):
+        return cells
+    special = (not cell or cell.startswith(SPECIAL_STARTS) or len(cell.split()) != 1 for cell in cells)
+    return [_quoted(cell, path) if quote else cell for cell, quote in zip(cells, special, strict=True)]
 
 
 def _quoted(cell: str, path: Path) -> str:

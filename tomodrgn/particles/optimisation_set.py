@@ -168,7 +168,8 @@ def _full_length(
         raise ValueError(
             f"Got {n_slices[row]} images in {stacks.paths[stack_of_row[row]]} for particle "
             f"{_particle_ids(rows)[row]!r} ({len(bad)} such particles), expected {length[row]} (all tilts "
-            f"of rlnTomoVisibleFrames) or {shown[row]} (the visible ones). Use the STAR file that was written with these stacks."
+            f"of rlnTomoVisibleFrames) or {shown[row]} (the visible ones). Use the STAR file that was "
+            "written with these stacks."
         )
     return full
 

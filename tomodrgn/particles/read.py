@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tomodrgn.io import mrc
-from tomodrgn.io.star import read_star, write_star
+from tomodrgn.io.star import read_star
 from tomodrgn.particles.dialect import (
     DIALECTS,
     UnknownDialectError,
@@ -21,10 +20,18 @@ from tomodrgn.particles.dialect import (
     unknown,
 )
 from tomodrgn.particles.image_series import read_image_series
-from tomodrgn.particles.optimisation_set import parse_mask, read_optimisation_set
+from tomodrgn.particles.optimisation_set import read_optimisation_set
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.source_table import DataFlags
 from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple
+from tomodrgn.particles.write_back import (
+    FOLDER_NAMES,
+    HAND_COLUMN,
+    PARTICLES_FILE,
+    TOMOGRAMS_FILE,
+    write_particles,
+    write_source,
+)
 
 __all__ = [
     "UnknownDialectError",
@@ -34,10 +41,6 @@ __all__ = [
     "write_particles",
     "write_source",
 ]
-
-PARTICLES_FILE, TOMOGRAMS_FILE = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
-ID_COLUMN, HAND_COLUMN = "tomodrgnParticleId", "tomodrgnDefocusHand"
-FOLDER_NAMES = ("optimisation_set.star", "particles.star", "tomograms.star")
 
 
 def read_particles(
@@ -154,65 +157,6 @@ def _rows_block(path: Path, blocks: dict[str, pd.DataFrame]) -> str:
     return name
 
 
-def write_particles(
-    particles: ParticleSet, path: Path | str, *, overwrite: bool = False, add_columns: pd.DataFrame | None = None
-) -> list[Path]:
-    """Write the particles of a set as the STAR text they were read from: all blocks and columns, digits unchanged.
-
-    An optimisation set becomes `path`, ``<name>_particles.star`` and ``<name>_tomograms.star`` beside it. Names of
-    image stacks are not changed: give `datadir` when such a file is read from another folder.
-
-    Parameters
-    ----------
-    path
-        The file to write.
-    overwrite
-        Whether files already there may be replaced.
-    add_columns
-        Columns to add, indexed by particle_id; those that exist are replaced if their name begins with ``tomodrgn``.
-
-    Returns
-    -------
-    The files written.
-
-    Raises
-    ------
-    FileExistsError
-        If a file exists and `overwrite` is False; nothing is written then.
-    KeyError
-        If `add_columns` lacks a particle.
-    ValueError
-        If `add_columns` would replace a column of the source, or images were taken out of particles whose stacks
-        hold visible images only.
-    """
-    path = Path(path)
-    names = (path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star")
-    return _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
-
-
-def write_source(
-    particles: ParticleSet, folder: Path | str, *, add_columns: pd.DataFrame | None = None, overwrite: bool = False
-) -> list[Path]:
-    """Write the STAR text of a set into a folder, with the column `tomodrgnParticleId`, for `read_source`.
-
-    The files are ``particles.star`` and, for an optimisation set, ``tomograms.star`` and ``optimisation_set.star``.
-
-    Raises
-    ------
-    FileExistsError, KeyError, ValueError
-        See `write_particles`.
-    """
-    folder = Path(folder)
-    ids = pd.DataFrame({ID_COLUMN: particles.particle_id}, index=particles.particle_id)
-    if add_columns is not None:
-        ids = ids.join(add_columns)
-    names = FOLDER_NAMES if particles.source.optimisation_set else ("particles.star",)
-    if overwrite:
-        for stale in set(FOLDER_NAMES) - set(names):
-            (folder / stale).unlink(missing_ok=True)
-    return _write(particles, folder, names, add_columns=ids, overwrite=overwrite)
-
-
 def read_source(
     folder: Path | str,
     *,
@@ -259,99 +203,6 @@ def _written_hand(path: Path) -> Literal["auto", 1, -1, 0]:
             text = block[HAND_COLUMN].iloc[0]
             return {"1": 1, "-1": -1, "0": 0}.get(text, "auto")  # type: ignore[return-value]
     return "auto"
-
-
-def _write(
-    particles: ParticleSet,
-    folder: Path,
-    names: tuple[str, ...],
-    *,
-    add_columns: pd.DataFrame | None,
-    overwrite: bool,
-) -> list[Path]:
-    """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
-    source = particles.source
-    blocks = dict(source.particles)
-    blocks[source.particles_block] = _kept_rows(particles, add_columns)
-    if not source.optimisation_set:
-        files = {names[0]: blocks}
-    else:
-        files = {
-            names[1]: blocks,
-            names[2]: source.tomograms,
-            names[0]: {name: _renamed(block, names, source) for name, block in source.optimisation_set.items()},
-        }
-    existing = [folder / name for name in files if (folder / name).exists()]
-    if existing and not overwrite:
-        raise FileExistsError(
-            f"Got output {existing[0]}, which exists already. Choose another name, or pass overwrite=True "
-            "(--overwrite)."
-        )
-    for name, content in files.items():
-        write_star(folder / name, content, overwrite=overwrite)
-    return [folder / name for name in names if name in files]
-
-
-def _renamed(block: pd.DataFrame, names: tuple[str, ...], source: SourceStar) -> pd.DataFrame:
-    if PARTICLES_FILE not in block:
-        return block
-    renamed = block.assign(**{PARTICLES_FILE: names[1], TOMOGRAMS_FILE: names[2]})
-    if source.defocus_hand != "auto" and names == FOLDER_NAMES:
-        renamed = renamed.assign(**{HAND_COLUMN: str(source.defocus_hand)})
-    renamed.attrs.update(block.attrs)
-    return renamed
-
-
-def _kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None) -> pd.DataFrame:
-    """The rows of the source that belong to this set, in the order of the source, with masks and columns added."""
-    source = particles.source
-    rows, first = np.unique(particles.source_row, return_index=True)
-    owner = particles.image_particle[first]
-    kept = source.rows.iloc[rows]
-    if source.optimisation_set:
-        kept = _with_masks(kept, particles, owner)
-    if add_columns is not None:
-        replaced = [c for c in add_columns if c in kept and not str(c).startswith("tomodrgn")]
-        if replaced:
-            raise ValueError(
-                f"Got new columns {replaced} that {source.path} has already. Rename them (names that begin with "
-                "tomodrgn may be replaced)."
-            )
-        at = pd.Index(add_columns.index.astype(str)).get_indexer(particles.particle_id)
-        if (at < 0).any():
-            missing = particles.particle_id[at < 0]
-            raise KeyError(
-                f"Got new columns without {len(missing)} of {len(particles)} particles of {source.path}, first "
-                f"{missing[:3].tolist()}. Give a row for each particle_id."
-            )
-        kept = kept.assign(**{str(c): add_columns[c].to_numpy()[at[owner]] for c in add_columns})
-    kept.attrs.update(source.rows.attrs)
-    return kept
-
-
-def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -> pd.DataFrame:
-    """The rows with rlnTomoVisibleFrames of the images that are left, where images were taken out."""
-    column = "rlnTomoVisibleFrames"
-    if column not in kept:
-        return kept
-    texts = kept[column].tolist()
-    masks = {text: parse_mask(text) for text in set(texts)}
-    shown = np.array([masks[text].sum() for text in texts])
-    changed = np.flatnonzero(shown != particles.tilt_counts[owner])
-    for row in changed:
-        images = slice(particles.offsets[owner[row]], particles.offsets[owner[row] + 1])
-        mask = masks[texts[row]]
-        path = particles.stack_paths[particles.stack_index[images][0]]
-        if mrc.read_header(path).shape_zyx[0] != len(mask):
-            raise ValueError(
-                f"Got {len(changed)} particles without some of their images, first "
-                f"{particles.particle_id[owner[row]]!r}, whose stack {path} holds visible images only. Such a stack "
-                "cannot be cut by rlnTomoVisibleFrames: keep or drop whole particles."
-            )
-        cells = texts[row].strip("[]() ").split(",")
-        left = set(np.flatnonzero(mask)[particles.source_slot[images]].tolist())
-        texts[row] = "[" + ",".join(c if i in left or not mask[i] else "0" for i, c in enumerate(cells)) + "]"
-    return kept.assign(**{column: texts}) if len(changed) else kept
 
 
 def describe_particles(particles: ParticleSet) -> dict[str, Any]:
