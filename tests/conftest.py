@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,7 @@ if already_imported:
 install_import_hook("tomodrgn", "beartype.beartype")
 
 
-def skip_or_fail(reason: str) -> None:
-    """Skip the test where a developer works; fail it under CI=true, where everything must be there."""
-    if UNDER_CI:
-        pytest.fail(f"{reason} Under CI=true nothing is skipped.", pytrace=False)
-    pytest.skip(reason)
+NO_CHROMIUM = "Chromium was not found. Do 'apt-get install chromium', or set TOMODRGN_CHROMIUM to its path."
 
 
 def chromium_path() -> str | None:
@@ -37,9 +34,26 @@ def chromium_path() -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `browser` need Chromium."""
+    """Tests marked `browser` need Chromium, those marked `gpu` CUDA."""
     if item.get_closest_marker("browser") and chromium_path() is None:
-        skip_or_fail("Chromium was not found. Do 'apt-get install chromium', or set TOMODRGN_CHROMIUM to its path.")
+        pytest.skip(NO_CHROMIUM)
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("There is no CUDA device.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI=true nothing may be missing but a GPU: a skipped test has failed."""
+    report = yield
+    if UNDER_CI and report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("gpu"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome, report.longrepr = "failed", f"{reason} Under CI=true nothing is skipped."
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +61,8 @@ def chromium() -> str:
     """Path of Chromium."""
     path = chromium_path()
     if path is None:
-        skip_or_fail("Chromium was not found. Do 'apt-get install chromium', or set TOMODRGN_CHROMIUM to its path.")
-    return str(path)
+        pytest.skip(NO_CHROMIUM)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -56,5 +70,5 @@ def shared_data() -> Path:
     """Folder of real particle files, `shared/data` beside the checkout."""
     folder = (CHECKOUT / "../shared/data").resolve()
     if not folder.is_dir():
-        skip_or_fail("The real data was not found: the folder shared/data beside the checkout is absent.")
+        pytest.skip("The real data was not found: there is no folder shared/data beside the checkout.")
     return folder

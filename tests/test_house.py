@@ -186,6 +186,35 @@ def project_files() -> list[str]:
     return subprocess.run(listed, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
+# --- what may be skipped -------------------------------------------------------------------------------------------
+
+NEEDY = """
+import pytest
+
+def test_data(shared_data): pass
+@pytest.mark.browser
+def test_browser(): pass
+@pytest.mark.gpu
+def test_gpu(): pass
+def test_other(): pytest.skip("not today")
+"""
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", {"skipped": 4}), ("true", {"errors": 2, "failed": 1, "skipped": 1})])
+def test_missing_things_fail_under_ci(tmp_path: Path, ci: str, outcome: dict[str, int]) -> None:
+    """Without data, Chromium and GPU, tests are skipped; under CI=true only that of the GPU is."""
+    folder = tmp_path / "checkout" / "tests"
+    folder.mkdir(parents=True)
+    shutil.copy(CHECKOUT / "tests/conftest.py", folder)
+    (folder / "test_needy.py").write_text(NEEDY)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", str(CHECKOUT / "pyproject.toml"), str(folder)]
+    environment = {"PATH": str(tmp_path), "CI": ci, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    counts = re.findall(r"(\d+) (passed|failed|skipped|errors?)", done.stdout.splitlines()[-1])
+    assert {kind: int(n) for n, kind in counts} == outcome
+    assert done.returncode == (1 if ci else 0)
+
+
 # --- notebooks -----------------------------------------------------------------------------------------------------
 
 
