@@ -167,9 +167,9 @@ def read_volume(path: Path | str) -> tuple[Float32[np.ndarray, "d d d"], float]:
 
 
 def write_volume(
-    path: Path | str, volume: Float32[np.ndarray, "d d d"], voxel_size_angst: float, *, overwrite: bool = False
+    path: Path | str, volume: Num[np.ndarray, "z y x"], voxel_size_angst: float, *, overwrite: bool = False
 ) -> None:
-    """Write a map (axis order zyx) as float32 with its voxel size.
+    """Write a cubic map (axis order zyx) as float32 with its voxel size.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def write_volume(
 
 
 def write_stack(
-    path: Path | str, images: Num[np.ndarray, "n d d"], pixel_size_angst: float, *, overwrite: bool = False
+    path: Path | str, images: Num[np.ndarray, "n y x"], pixel_size_angst: float, *, overwrite: bool = False
 ) -> None:
     """Write a stack of square images; float16 and float32 keep their type, any other type becomes float32.
 

@@ -24,6 +24,7 @@ TOKEN = re.compile(r"\"([^\"]*)\"(?=\s|$)|'([^']*)'(?=\s|$)|(#.*)|(\S+)", re.ASC
 QUOTED_CELL = re.compile(rb"[\"'](?<![^ \t\n][\"'])")  # a quote that no other character precedes
 COMMENT = re.compile(rb"#(?<![^ \t\n]#)[^\n]*")
 VERSION = re.compile(rb"# version (\d+)\s*\Z")
+SPACE = re.compile(r"\s")
 ROWS_AT_ONCE = 50_000
 SPECIAL_STARTS = ("#", '"', "'", "_", "data_", "loop_")
 
@@ -259,9 +260,10 @@ def _written(column: pd.Series, path: Path) -> list[str]:
         column = column.astype(int)
     cells = column.astype(str).fillna("nan").tolist()
     joined = "\n" + "\n".join(cells)
-    if len(joined.split()) == len(cells) and not any(f"\n{start}" in joined for start in SPECIAL_STARTS):
+    plain = joined.isascii() and not any(space in joined for space in " \t\r\v\f")
+    if plain and len(joined.split()) == len(cells) and not any(f"\n{start}" in joined for start in SPECIAL_STARTS):
         return cells
-    special = (not cell or cell.startswith(SPECIAL_STARTS) or len(cell.split()) != 1 for cell in cells)
+    special = (not cell or cell.startswith(SPECIAL_STARTS) or SPACE.search(cell) for cell in cells)
     return [_quoted(cell, path) if quote else cell for cell, quote in zip(cells, special, strict=True)]
 
 

@@ -133,8 +133,8 @@ def _three_dimensional(path: Path, evidence: str) -> UnknownDialectError:
     return UnknownDialectError(
         f"Got {path}, which holds 3-D (pseudo-)subtomograms ({evidence}), expected tilt images. TomoDRGN needs the "
         "tilt images; they cannot be recovered from a sum. Re-extract: RELION >= 5 `relion_tomo_subtomo --stack2d "
-        "--no_ctf` (reads RELION 4 optimisation sets) or WarpTools `ts_export_particles --2d --dont_premultiply`. This file can "
-        "still be used for mapback."
+        "--no_ctf` (reads RELION 4 optimisation sets) or WarpTools `ts_export_particles --2d --dont_premultiply`. "
+        "This file can still be used for mapback."
     )
 
 
