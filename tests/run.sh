@@ -124,7 +124,7 @@ notebooks_run() {
 }
 
 tests() {
-    "$python" -m pytest --durations=10 "$@" 2>&1 | tee "$log/pytest"
+    "$python" -m pytest --continue-on-collection-errors --durations=10 "$@" 2>&1 | tee "$log/pytest"
 }
 
 stage "system packages" system_packages
