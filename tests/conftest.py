@@ -72,3 +72,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("The real data was not found: there is no folder shared/data beside the checkout.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_particles(tmp_path_factory: pytest.TempPathFactory):
+    """A simulated Warp image series of 12 particles, 5 to 7 tilts each, box 32, in a folder of its own."""
+    import tomodrgn as td
+
+    folder = tmp_path_factory.mktemp("small") / "data"
+    return td.simulate_particles(folder, n_particles=12, n_tilts=7, n_tomograms=2, seed=5)

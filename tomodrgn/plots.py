@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-__all__ = ["plot_fsc", "plot_history", "plot_latents", "plot_volume_slices"]
+__all__ = ["plot_fsc", "plot_history", "plot_latents", "plot_volume_slices", "save_figures"]
 
 
 def plot_fsc(curve: pd.DataFrame) -> Figure:
@@ -20,7 +22,7 @@ def plot_fsc(curve: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     frequency = 1.0 / curve["resolution_angst"].to_numpy()
-    for name in [c for c in curve if c.startswith("fsc")]:
+    for name in curve.filter(regex="^fsc").columns:
         axes.plot(frequency, curve[name], label=name)
     axes.axhline(0.143, color="0.6", linewidth=0.8, linestyle="--")
     axes.set(xlabel="resolution (Å)", ylabel="Fourier shell correlation", ylim=(-0.1, 1.05))
@@ -69,3 +71,12 @@ def plot_volume_slices(maps: np.ndarray, names: list[str]) -> Figure:
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
     return figure
+
+
+def save_figures(folder: Path, **figures: Figure) -> list[Path]:
+    """Write each figure as ``<name>.png`` into a folder, which is made if needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=150)
+    return paths

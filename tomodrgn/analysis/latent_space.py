@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 
 from tomodrgn.particles.latents import Latents
 
-__all__ = ["cluster_centres", "cluster_latents", "nearest_particles", "reduce_latents"]
+__all__ = ["adjusted_rand_index", "cluster_centres", "cluster_latents", "nearest_particles", "reduce_latents"]
 
 
 def reduce_latents(latents: Latents, n_components: int = 2) -> pd.DataFrame:
@@ -88,6 +88,29 @@ def cluster_centres(latents: Latents, clusters: pd.Series) -> pd.DataFrame:
         index=[f"cluster_{label:03d}" for label in labels],
     )
     return table.assign(**{f"z{i + 1}": latents.mu[nearest, i] for i in range(latents.z_dim)})
+
+
+def adjusted_rand_index(labels_a: pd.Series, labels_b: pd.Series) -> float:
+    """Agreement of two labellings of the same particles: 1 is perfect, 0 is chance (Hubert & Arabie 1985).
+
+    Raises
+    ------
+    ValueError
+        If the two name different particles.
+
+    Examples
+    --------
+    >>> a = pd.Series([0, 0, 1, 1], index=["p", "q", "r", "s"])
+    >>> adjusted_rand_index(a, a.map({0: "x", 1: "y"}))
+    1.0
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    if len(labels_a) != len(labels_b) or not labels_a.index.isin(labels_b.index).all():
+        raise ValueError(
+            f"Got labels of {len(labels_a)} and of {len(labels_b)} particles, expected the same particle ids in both."
+        )
+    return float(adjusted_rand_score(labels_a, labels_b.loc[labels_a.index]))
 
 
 def nearest_particles(latents: Latents, points: Float[np.ndarray, "v z"]) -> Int64[np.ndarray, " v"]:

@@ -40,7 +40,8 @@ def traverse_latents(
         raise ValueError(f"Got principal component {component}, expected 1 to {limit}.")
     pca = PCA(n_components=component, svd_solver="full").fit(latents.mu.astype(np.float64))
     coordinates = pca.transform(latents.mu.astype(np.float64))[:, component - 1]
-    path = np.linspace(*np.percentile(coordinates, percentiles), n_points)
+    first, last = np.percentile(coordinates, percentiles)
+    path = np.linspace(first, last, n_points)
     points = pca.mean_ + path[:, None] * pca.components_[component - 1]
     table = pd.DataFrame({"pc": path}, index=[f"pc{component}_{i:03d}" for i in range(n_points)])
     return table.assign(**{f"z{i + 1}": points[:, i] for i in range(latents.z_dim)})

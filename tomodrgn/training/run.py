@@ -130,7 +130,9 @@ class Run:
             settings = json.loads(path.read_text())
             kind, version = settings["format"], int(settings["version"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"Got {path}, expected a tomodrgn run description ({error}). Restore that file.") from error
+            raise ValueError(
+                f"Got {path}, expected a tomodrgn run description ({error}). Restore that file."
+            ) from error
         if kind != FORMAT or version > VERSION:
             raise ValueError(
                 f"Got {path} of format {kind!r} version {version}, expected {FORMAT!r} up to version {VERSION}. "

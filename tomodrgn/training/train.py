@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
-from tomodrgn.io.atomic import replacing
-from tomodrgn.model.loss import kl_divergence, weighted_squared_error
-from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
-from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.preprocess import FourierBatch, Preprocessor, estimate_scale
+from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
+from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, encode_all
 from tomodrgn.training.run import Run
+from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
 
-__all__ = ["StepLoss", "TrainProgress", "train", "training_step"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["TrainProgress", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +34,6 @@ class TrainProgress:
     batch: int
     batches: int
     history: pd.DataFrame
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepLoss:
-    """Losses of one batch, detached, on the device."""
-
-    reconstruction: Tensor
-    kl: Tensor
-    total: Tensor
 
 
 def train(
@@ -100,7 +83,12 @@ def train(
         opened = _resumed(Run.open(run), particles, training)
     else:
         opened = _created(
-            run, particles, model or VaeConfig(), preprocess or PreprocessConfig(), training, overwrite=overwrite
+            run,
+            particles,
+            model=model or VaeConfig(),
+            preprocess=preprocess or PreprocessConfig(),
+            training=training,
+            overwrite=overwrite,
         )
     try:
         return _train(opened, particles, progress=progress, should_stop=should_stop)
@@ -123,7 +111,7 @@ def _train(
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-4)
-    first_epoch = _restore(run, network, optimizer) + 1
+    first_epoch = restore_checkpoint(run, network, optimizer) + 1
     model, optimizer = fabric.setup(network, optimizer)
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
@@ -147,85 +135,29 @@ def _train(
             loss = training_step(fabric, model, preprocessor(raw), config, noise=noise)
             optimizer.step()
             losses.append(loss)
-            _tell(run, epoch, len(losses), len(choices), history, progress)
+            state = TrainProgress(
+                epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
+            )
+            _tell(run, state, progress)
             if should_stop is not None and should_stop():
                 run.write_status("stopped", epoch=epoch - 1)
                 return run
-        row = _summary(losses, choices, particles, epoch, run)
+        row = {
+            "epoch": epoch,
+            "split": "train",
+            **_mean_losses(losses, [particles.particle_id[chosen] for chosen, _ in choices], epoch),
+            "beta": beta(config, network.config.z_dim),
+            "learning_rate": learning_rate(config),
+        }
         model.eval()
         latents = encode_all(network, preprocessor, tilts_per_particle=config.tilts_per_particle)
         history = pd.concat([history, pd.DataFrame([{**row, "seconds": time.perf_counter() - began}])])
-        _checkpoint(run, epoch, network, optimizer, latents, history)
+        write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
 
 
-def training_step(
-    fabric: Fabric, model: TiltSeriesVae, batch: FourierBatch, config: TrainConfig, *, noise: torch.Generator
-) -> StepLoss:
-    """Losses and gradients of one batch.
-
-    By default the latent comes from a random half of a particle's tilts and is judged by the other half.
-    Points are decoded and differentiated in chunks, so that memory does not grow with the batch and activations stay
-    in the processor's cache; the gradient of the latent is gathered over the chunks and then sent through the encoder
-    once.
-    """
-    encoded, decoded = split_tilts(batch, noise) if splits_tilts(config, model.config) else (batch, batch)
-    points = decoded.points()
-    mean, log_variance = model.encode(encoded)
-    mean, log_variance = mean.float(), log_variance.float()
-    z = mean + torch.randn(mean.shape, generator=noise, device=mean.device) * torch.exp(0.5 * log_variance)
-    z_leaf = z.detach().requires_grad_()
-    norm = points.weights.sum()
-    reconstruction = torch.zeros((), device=z.device)
-    for chunk in points.split(chunk_size(config, z.device)):
-        error = weighted_squared_error(model.decode(chunk.coordinates, chunk.owner, z_leaf).float(), chunk) / norm
-        fabric.backward(error)
-        reconstruction += error.detach()
-    # The reconstruction is a mean over kept frequencies, so the divergence is spread over as many.
-    divergence = kl_divergence(mean, log_variance).sum() / len(points)
-    if z_leaf.grad is not None and z.requires_grad:
-        fabric.backward((z * z_leaf.grad).sum() + beta(config, z.shape[1]) * divergence)
-    divergence = divergence.detach()
-    return StepLoss(
-        reconstruction=reconstruction, kl=divergence, total=reconstruction + beta(config, z.shape[1]) * divergence
-    )
-
-
-def splits_tilts(config: TrainConfig, model: VaeConfig) -> bool:
-    """Whether the tilts that are encoded and those that are reconstructed are different ones."""
-    return config.split_tilts and model.z_dim > 0 and model.pooling != "concatenate"
-
-
-def split_tilts(batch: FourierBatch, generator: torch.Generator) -> tuple[FourierBatch, FourierBatch]:
-    """Two random halves of each particle's tilts; a single tilt is in both."""
-    n = len(batch.owner)
-    order = torch.argsort(batch.owner + 0.999 * torch.rand(n, generator=generator, device=batch.owner.device))
-    # Images of a particle lie together, so every other one of the shuffled list is half of each particle's.
-    count = torch.bincount(batch.owner, minlength=batch.n_particles)
-    start = torch.cumsum(count, 0) - count
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(n, device=order.device)
-    first = (rank - start[batch.owner]) % 2 == 0
-    return batch.take_images(first), batch.take_images(~first | (count[batch.owner] == 1))
-
-
-def learning_rate(config: TrainConfig) -> float:
-    """Given learning rate, or 6e-4 times the square root of the batch size."""
-    return config.learning_rate if config.learning_rate is not None else 6e-4 * math.sqrt(config.batch_size)
-
-
-def beta(config: TrainConfig, z_dim: int) -> float:
-    """Given weight of the KL divergence, or 1 / z_dim."""
-    return config.beta if config.beta is not None else 1.0 / max(z_dim, 1)
-
-
-def chunk_size(config: TrainConfig, device: torch.device) -> int:
-    """Number of points decoded at once."""
-    return config.points_per_chunk or (2048 if device.type == "cpu" else 524_288)
-
-
-def _precision(config: TrainConfig) -> str:
+def _precision(config: TrainConfig) -> Literal["32-true", "bf16-mixed"]:
     if config.precision != "auto":
         return config.precision
     cuda = torch.cuda.is_available() and config.accelerator != "cpu"
@@ -235,10 +167,10 @@ def _precision(config: TrainConfig) -> str:
 def _created(
     folder: Path | str,
     particles: ParticleSet,
+    *,
     model: VaeConfig,
     preprocess: PreprocessConfig,
     training: TrainConfig,
-    *,
     overwrite: bool,
 ) -> Run:
     counts = np.unique(particles.tilt_counts)
@@ -272,72 +204,28 @@ def _resumed(run: Run, particles: ParticleSet, training: TrainConfig) -> Run:
     return run.with_training(kept)
 
 
-def _restore(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Optimizer) -> int:
-    """Load the newest complete epoch; its number, or 0."""
-    for path in sorted((run.folder / "training_state").glob("*.pt"), reverse=True):
-        epoch = int(path.stem)
-        if epoch in run.epochs:
-            model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
-            optimizer.load_state_dict(torch.load(path, weights_only=True))
-            return epoch
-    return 0
-
-
-def _checkpoint(
-    run: Run, epoch: int, model: TiltSeriesVae, optimizer: torch.optim.Optimizer, latents: Latents, history: pd.DataFrame
-) -> None:
-    """Write an epoch whole, then the optimiser, then the history; older optimiser states go last."""
-    temporary = run.folder / "epochs" / f".{epoch:04d}"
-    final = run.folder / "epochs" / f"{epoch:04d}"
-    for path in (temporary, final):
-        shutil.rmtree(path, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, temporary / "weights.safetensors")
-    latents.save(temporary / "latents.npz")
-    temporary.rename(final)
-    state = run.folder / "training_state" / f"{epoch:04d}.pt"
-    with replacing(state) as path:
-        torch.save(optimizer.state_dict(), path)
-    run.write_history(history)
-    for old in state.parent.glob("*.pt"):
-        if old != state:
-            old.unlink()
-
-
-def _summary(
-    losses: list[StepLoss], choices: list, particles: ParticleSet, epoch: int, run: Run
-) -> dict[str, object]:
-    """Mean losses of an epoch as a row of the history, over batches weighted by their particles."""
+def _mean_losses(losses: list[StepLoss], batches: list[np.ndarray], epoch: int) -> dict[str, float]:
+    """Mean losses of an epoch over batches (given by their particle ids), weighted by their particles."""
     table = torch.stack([torch.stack([loss.reconstruction, loss.kl, loss.total]) for loss in losses]).cpu().double()
     finite = table.isfinite().all(dim=1)
     if not finite.all():
-        bad = int((~finite).nonzero()[0])
-        names = particles.particle_id[choices[bad][0]]
+        names = batches[int((~finite).nonzero()[0])]
         raise FloatingPointError(
             f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles {', '.join(names)}. "
             "Look at their images, or lower the learning rate; the last finished epoch is intact (--resume)."
         )
-    sizes = torch.tensor([len(choice[0]) for choice in choices], dtype=torch.float64)
+    sizes = torch.tensor([len(names) for names in batches], dtype=torch.float64)
     mean = (table * sizes[:, None]).sum(dim=0) / sizes.sum()
-    values = dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
-    config = run.train_config
-    rates = {"beta": beta(config, run.model_config.z_dim), "learning_rate": learning_rate(config)}
-    return {"epoch": epoch, "split": "train", **values, **rates}
+    return dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
 
 
-def _tell(
-    run: Run,
-    epoch: int,
-    batch: int,
-    batches: int,
-    history: pd.DataFrame,
-    progress: Callable[[TrainProgress], None] | None,
-) -> None:
-    epochs = run.train_config.epochs
-    if batch == 1 or batch % max(1, batches // 10) == 0:
-        run.write_status("running", epoch=epoch - 1, epochs=epochs, batch=batch, batches=batches)
+def _tell(run: Run, state: TrainProgress, progress: Callable[[TrainProgress], None] | None) -> None:
+    if state.batch == 1 or state.batch % max(1, state.batches // 10) == 0:
+        run.write_status(
+            "running", epoch=state.epoch - 1, epochs=state.epochs, batch=state.batch, batches=state.batches
+        )
     if progress is not None:
-        progress(TrainProgress(epoch=epoch, epochs=epochs, batch=batch, batches=batches, history=history))
+        progress(state)
 
 
 def _last_epoch(run: Run) -> int:

@@ -251,7 +251,7 @@ def _kernel_transform(box_px: int, device: torch.device) -> Tensor:
 
 
 def _fsc_weighted(volume: np.ndarray, fsc: np.ndarray) -> np.ndarray:
-    """The map weighted by ``sqrt(2 FSC / (1 + FSC))`` up to the first shell below 0.143 (Rosenthal & Henderson 2003)."""
+    """The map weighted by ``sqrt(2 FSC / (1 + FSC))`` to the first FSC < 0.143 (Rosenthal & Henderson 2003)."""
     below = np.flatnonzero(fsc[1:] < 0.143)
     last = below[0] + 1 if len(below) else len(fsc)
     kept = np.where(np.arange(len(fsc)) < last, np.clip(fsc, 0, 1), 0)

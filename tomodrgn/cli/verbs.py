@@ -1,32 +1,21 @@
-"""The same verbs from a shell, for batch queues and for the widgets that start them.
-
-Exit codes: 0 done, 1 the work failed, 2 the input or the options are wrong, 130 interrupted (Ctrl-C).
-"""
+"""The verbs: each reads its input, calls one function of the library, and says what was written."""
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from tomodrgn import __version__
+from tomodrgn.cli.inputs import Input, InputOptions, latent_points, read_ids
+from tomodrgn.cli.output import ProgressBar, print_comparison, print_run, print_table
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from tomodrgn.particles.particle_set import ParticleSet
-    from tomodrgn.training.run import Run
-    from tomodrgn.training.train import TrainProgress
-
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 app = App(
     name="tomodrgn",
@@ -34,40 +23,7 @@ app = App(
     version=__version__,
 )
 Flat = Parameter(name="*")
-INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputOptions:
-    """How the STAR file and its image stacks are read."""
-
-    datadir: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
-    """Folder searched for image stacks; may be given several times."""
-    dialect: str | None = None
-    """Input dialect, if it is not recognised: warp, cryosrpnt or warptools."""
-    ctf_premultiplied: Annotated[bool | None, Parameter(negative="--no-ctf-premultiplied")] = None
-    """Whether images were multiplied by their CTF; by default as the dialect or the file says."""
-    dose_weighted: Annotated[bool | None, Parameter(negative="--no-dose-weighted")] = None
-    """Whether images were dose weighted; by default as the dialect or the file says."""
-    invert: Annotated[bool | None, Parameter(negative="--no-invert")] = None
-    """Whether contrast must be inverted; by default as the dialect says."""
-
-    def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
-        """The particles of a STAR file."""
-        from tomodrgn.particles.read import read_particles
-
-        return read_particles(
-            path,
-            datadir=list(self.datadir) or None,
-            dialect=self.dialect,
-            ctf_premultiplied=self.ctf_premultiplied,
-            dose_weighted=self.dose_weighted,
-            invert=self.invert,
-            check_stacks=check_stacks,
-        )
-
-
-Input = Annotated[InputOptions | None, Flat]
+DIALECT_TITLES = {"warp": "Warp v1 / M image series", "cryosrpnt": "cryoSRPNT", "warptools": "WarpTools"}
 
 
 @app.command
@@ -103,10 +59,7 @@ def info(particles: Path, /, *, data: Input = None, as_json: Annotated[bool, Par
         "tilt": f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
         "columns": ", ".join(facts["columns"]),
     }
-    _print_table(rows)
-
-
-DIALECT_TITLES = {"warp": "Warp v1 / M image series", "cryosrpnt": "cryoSRPNT", "warptools": "WarpTools"}
+    print_table(rows)
 
 
 @app.command
@@ -140,8 +93,8 @@ def train(
     """
     from tomodrgn.training.train import train as train_run
 
-    stop = _stop_on_terminate()
-    with _progress_bar("training") as progress:
+    stop = stop_on_terminate()
+    with ProgressBar("training") as progress:
         finished = train_run(
             (data or InputOptions()).read(particles),
             run,
@@ -153,7 +106,7 @@ def train(
             progress=progress,
             should_stop=stop,
         )
-    _report_run(finished)
+    print_run(finished)
 
 
 @app.command
@@ -231,7 +184,7 @@ def generate(
     from tomodrgn.volumes.generate import generate_volumes
 
     opened = Run.open(run)
-    points = _latent_points(opened, kmeans, particle_ids, latents, pc=pc, epoch=epoch, seed=seed)
+    points = latent_points(opened, kmeans, particle_ids, latents, pc=pc, epoch=epoch, seed=seed)
     stack = generate_volumes(opened, points, epoch=epoch, box_px=box, lowpass_angst=lowpass_angst, flip=flip)
     paths = stack.save(out_dir, overwrite=overwrite)
     print(f"wrote {len(paths)} maps of box {stack.maps.shape[-1]}, {stack.voxel_size_angst:.3f} A/voxel, to {out_dir}")
@@ -271,23 +224,23 @@ def backproject(
         Replace maps that are there already.
     """
     from tomodrgn.io.mrc import read_volume
-    from tomodrgn.plots import plot_fsc
+    from tomodrgn.plots import plot_fsc, save_figures
     from tomodrgn.volumes.backproject import backproject as reconstruct
 
     chosen = (data or InputOptions()).read(particles)
     if particle_ids is not None:
-        chosen = chosen.subset(_read_ids(particle_ids))
+        chosen = chosen.subset(read_ids(particle_ids))
     known = None if reference is None else read_volume(reference)[0]
     result = reconstruct(chosen, preprocess=preprocess, flip=flip, seed=seed)
     comparison = None if known is None else result.compare(known)
     result.save(out_dir, overwrite=overwrite)
-    plot_fsc(result.curve()).savefig(out_dir / "fsc.png", dpi=150)
+    save_figures(out_dir, fsc=plot_fsc(result.curve()))
     print(f"reconstructed {len(chosen)} particles, {chosen.n_images} images; half maps agree to "
           f"{result.resolution_angst:.1f} A (FSC 0.143); maps in {out_dir}")  # fmt: skip
     if comparison is not None:
         comparison.curve().to_csv(out_dir / "reference_fsc.csv", index=False)
-        plot_fsc(comparison.curve()).savefig(out_dir / "reference_fsc.png", dpi=150)
-        _report_comparison(comparison, flipped=flip)
+        save_figures(out_dir, reference_fsc=plot_fsc(comparison.curve()))
+        print_comparison(comparison, flipped=flip)
 
 
 @app.command(name="filter")
@@ -318,7 +271,7 @@ def filter_(
     from tomodrgn.particles.read import write_particles
 
     source = InputOptions().read(particles, check_stacks=False)
-    kept = source.subset(_read_ids(particle_ids), invert=invert)
+    kept = source.subset(read_ids(particle_ids), invert=invert)
     write_particles(kept, out, overwrite=overwrite)
     print(f"wrote {len(kept)} of {len(source)} particles to {out}")
 
@@ -395,167 +348,14 @@ def demo(
     """
     from tomodrgn.demo import run_demo
 
-    with _progress_bar("training") as progress:
+    with ProgressBar("training") as progress:
         result = run_demo(out_dir, overwrite=overwrite, progress=progress, tell=lambda line: print(line, flush=True))
     print()
-    _print_table(result.rows())
+    print_table(result.rows())
 
 
-# --- helpers of the verbs ------------------------------------------------------------------------------------------
-
-
-def _latent_points(
-    run: Run,
-    kmeans: int | None,
-    particle_ids: Path | None,
-    latents: Path | None,
-    *,
-    pc: int | None,
-    epoch: int | None,
-    seed: int,
-) -> pd.DataFrame:
-    import pandas as pd
-
-    from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
-    from tomodrgn.analysis.paths import traverse_latents
-
-    if sum(choice is not None for choice in (kmeans, particle_ids, latents, pc)) != 1:
-        raise ValueError("Got none or several of --kmeans, --particle-ids, --latents and --pc, expected one of them.")
-    if latents is not None:
-        points = _read_csv(latents)
-        return points.set_index("name") if "name" in points else points.rename(index=lambda i: f"map_{i:03d}")
-    known = run.latents(epoch)
-    if kmeans is not None:
-        return cluster_centres(known, cluster_latents(known, kmeans, seed=seed))
-    if pc is not None:
-        return traverse_latents(known, pc)
-    ids = _read_ids(particle_ids) if particle_ids is not None else []
-    chosen = known.aligned_to(pd.Index(ids).to_numpy()).frame()
-    chosen = chosen[[c for c in chosen if not c.endswith("_std")]]
-    return chosen.reset_index().rename(index=lambda i: f"particle_{i:05d}")
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.is_file():
-        raise FileNotFoundError(f"Got {path}, which does not exist. Give a CSV file.")
-    try:
-        return pd.read_csv(path, dtype={"particle_id": str, "name": str}, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"Got {path}, expected a CSV file ({error}).") from error
-
-
-def _read_ids(path: Path) -> list[str]:
-    table = _read_csv(path)
-    if "particle_id" not in table:
-        raise ValueError(
-            f"Got {path} with the columns {list(table.columns)}, expected one named particle_id. "
-            "Write a CSV file with that heading and one name a line."
-        )
-    return table["particle_id"].tolist()
-
-
-def _report_run(run: Run) -> None:
-    status = run.status
-    print(f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs in {run.folder}")
-    if status.get("state") == "stopped":
-        print("go on with the same command and --resume")
-
-
-def _report_comparison(comparison: Any, *, flipped: bool) -> None:
-    same, other = comparison.same, comparison.mirrored
-    print("shell  " + " ".join(f"{i:5d}" for i in range(1, len(same))))
-    print("FSC    " + " ".join(f"{v:5.2f}" for v in same[1:]))
-    print("mirror " + " ".join(f"{v:5.2f}" for v in other[1:]))
-    if comparison.mirrored_is_better:
-        cure = "without --flip" if flipped else "with --flip"
-        print(f"the other hand fits the reference better: run again {cure}")
-    else:
-        print("this hand fits the reference better")
-
-
-def _print_table(rows: dict[str, object]) -> None:
-    width = max(len(name) for name in rows)
-    for name, value in rows.items():
-        print(f"{name:<{width}}  {value}")
-
-
-def _stop_on_terminate() -> Callable[[], bool]:
+def stop_on_terminate() -> Callable[[], bool]:
     """A question whether SIGTERM has come; batch queues send it before they end a job."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     return lambda: bool(asked)
-
-
-class _progress_bar:  # noqa: N801  (used like a function)
-    """A bar in the shell over all batches of a training, with the last loss."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
-        # Only the bar is transient; without a terminal nothing is drawn.
-        console = Console(stderr=True)
-        self._bar = Progress(
-            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
-        )
-        self._task, self._title = self._bar.add_task(title, total=None, loss=""), title
-
-    def __enter__(self) -> Callable[[TrainProgress], None]:
-        self._bar.__enter__()
-        return self._show
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(None, None, None)
-
-    def _show(self, state: TrainProgress) -> None:
-        done = (state.epoch - 1) * state.batches + state.batch
-        loss = f"loss {state.history['total'].iloc[-1]:.5f}" if len(state.history) else ""
-        self._bar.update(
-            self._task,
-            completed=done,
-            total=state.epochs * state.batches,
-            description=f"{self._title}, epoch {state.epoch} of {state.epochs}",
-            loss=loss,
-        )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
-    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
-
-
-def run_command(arguments: list[str]) -> int:
-    """Run one command and return its exit code; errors become one line on stderr."""
-    logging.basicConfig(format="tomodrgn: %(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        _complain(_option_message(error))
-        return 2
-    except INPUT_ERRORS as error:
-        _complain(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
-        return 2
-    except KeyboardInterrupt:
-        _complain("interrupted; finished epochs are kept, and --resume goes on after the last one")
-        return 130
-    except (OSError, RuntimeError, ArithmeticError, MemoryError) as error:
-        _complain(f"{type(error).__name__}: {error}")
-        return 1
-    return 0
-
-
-def _option_message(error: CycloptsError) -> str:
-    """One line for a wrong option; of a pydantic error the option and what is wrong with it."""
-    details = getattr(error, "exception_message", "") or str(error)
-    lines = [line.strip() for line in details.splitlines() if line.strip()]
-    if "validation error" in lines[0] and len(lines) >= 3:
-        option = "--" + lines[1].replace("_", "-")
-        return f"Got a wrong value of {option}: {lines[2].split(' [type=')[0]}. See `tomodrgn train --help`."
-    return " ".join(lines) + " See `tomodrgn --help`."
-
-
-def _complain(message: str) -> None:
-    print(f"tomodrgn: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,196 @@
+"""The shell: every verb on real files, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tomodrgn as td
+from tomodrgn.cli import run_command
+from tomodrgn.io.mrc import read_volume, write_stack
+
+TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
+TINY += ["--encoder-grid", "5", "--max-radius", "0.2"]
+
+
+@pytest.fixture
+def real_set(shared_data):
+    return shared_data / "warptools/warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
+
+
+def fails(capsys, *arguments):
+    """Exit code and the one line on stderr of a command that must fail."""
+    code = run_command([str(a) for a in arguments])
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error, error
+    assert "Traceback" not in error
+    return code, error
+
+
+def test_info_of_the_real_set(real_set, capsys):
+    assert run_command(["info", str(real_set), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    wanted = {
+        "dialect": "warptools",
+        "particles": 40,
+        "tomograms": 4,
+        "images": 1430,
+        "box_px": 32,
+        "pixel_size_angst": 12.0,
+        "ctf_premultiplied": True,
+        "dose_weighted": True,
+        "tilts_per_particle": {"min": 34, "median": 36, "max": 37},
+    }
+    assert {name: facts[name] for name in wanted} == wanted
+    assert set(facts) == {*wanted, "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
+    assert run_command(["info", str(real_set)]) == 0
+    text = capsys.readouterr().out
+    for words in ("WarpTools", "40", "1430", "32 px", "12.0 angstrom/px", "min 34, median 36, max 37"):
+        assert words in text
+
+
+def test_the_whole_way_on_the_real_set(real_set, tmp_path, capsys):
+    run, maps = tmp_path / "run", tmp_path / "maps"
+    train = ["train", str(real_set), str(run), *TINY, "--batch-size", "8"]
+    assert run_command([*train, "--epochs", "1"]) == 0
+    assert run_command([*train, "--epochs", "2", "--resume"]) == 0
+    assert td.Run.open(run).epochs == [1, 2]
+    assert run_command(["embed", str(run), str(real_set), str(tmp_path / "z.npz")]) == 0
+    np.testing.assert_allclose(td.Latents.load(tmp_path / "z.npz").mu, td.Run.open(run).latents().mu, atol=1e-5)
+
+    assert run_command(["generate", str(run), str(maps), "--kmeans", "3", "--flip"]) == 0
+    assert read_volume(maps / "cluster_000.mrc")[1] == pytest.approx(12.0)
+    table = pd.read_csv(maps / "volumes.csv", dtype={"particle_id": str})
+    assert table["n_particles"].sum() == 40
+
+    ids = tmp_path / "ids.csv"
+    table[["particle_id"]].to_csv(ids, index=False)
+    for number, choice in enumerate(
+        (["--particle-ids", str(ids)], ["--latents", str(maps / "volumes.csv")], ["--pc", "1"])
+    ):
+        assert run_command(["generate", str(run), str(tmp_path / f"m{number}"), "--box", "16", *choice]) == 0
+        assert td.VolumeStack.open(tmp_path / f"m{number}").maps.shape[1:] == (16, 16, 16)
+
+    kept = tmp_path / "kept.star"
+    assert run_command(["filter", str(real_set), str(kept), "--particle-ids", str(ids)]) == 0
+    again = td.read_particles(kept, datadir=real_set.parent)
+    assert sorted(again.particle_id) == sorted(table["particle_id"])
+    assert (
+        run_command(["filter", str(real_set), str(tmp_path / "rest.star"), "--particle-ids", str(ids), "--invert"]) == 0
+    )
+    assert len(td.read_particles(tmp_path / "rest.star", datadir=real_set.parent)) == 37
+    capsys.readouterr()
+
+
+def test_backproject_names_the_hand_that_fits(real_set, tmp_path, capsys):
+    reference = real_set.parent / "warptools_test_box-32_angpix-12_reconstruct.mrc"
+    assert run_command(["backproject", str(real_set), str(tmp_path / "a"), "--reference", str(reference)]) == 0
+    assert "other hand fits the reference better: run again with --flip" in capsys.readouterr().out
+    flip = ["backproject", str(real_set), str(tmp_path / "b"), "--reference", str(reference), "--flip"]
+    assert run_command(flip) == 0
+    assert "this hand fits the reference better" in capsys.readouterr().out
+    for name in ("full.mrc", "filtered.mrc", "half_1.mrc", "fsc.csv", "fsc.png", "reference_fsc.csv"):
+        assert (tmp_path / "b" / name).stat().st_size > 0
+
+
+def test_simulate_then_info(tmp_path, capsys):
+    for dialect in ("warp", "warptools"):
+        out = tmp_path / dialect
+        assert run_command(["simulate", str(out), "--particles", "6", "--tilts", "5", "--dialect", dialect]) == 0
+        star = capsys.readouterr().out.split(" images to ")[1].split(";")[0]
+        assert run_command(["info", star, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["dialect"] == dialect
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "PARTICLES", "OUT", "--z-dim", "-1"], ["--z-dim", "greater than or equal to 0"]),
+        (["train", "PARTICLES", "OUT", "--epochs", "many"], ["--epochs"]),
+        (["train", "PARTICLES", "OUT", "--zdim", "3"], ["--zdim"]),
+        (["train", "PARTICLES"], ["RUN"]),
+        (["trian"], ["trian", "train"]),
+        (["info", "nowhere.star"], ["nowhere.star"]),
+        (["generate", "nowhere", "OUT", "--kmeans", "2"], ["nowhere", "tomodrgn train"]),
+    ],
+)
+def test_wrong_options_are_one_line_and_exit_2(small_particles, tmp_path, capsys, arguments, words):
+    names = {"PARTICLES": small_particles.source.path, "OUT": tmp_path / "out"}
+    code, error = fails(capsys, *(names.get(a, a) for a in arguments))
+    assert code == 2
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "out").exists()
+
+
+def broken(kind, source, folder):
+    """A copy of a small data set with one fault."""
+    shutil.copytree(source, folder)
+    star = folder / "particles.star"
+    stack = sorted(folder.rglob("*.mrcs"))[0]
+    if kind == "missing stack":
+        stack.unlink()
+    elif kind == "truncated stack":
+        stack.write_bytes(stack.read_bytes()[:-1000])
+    elif kind == "odd box":
+        for path in folder.rglob("*.mrcs"):
+            path.unlink()
+            write_stack(path, np.zeros((200, 31, 31), np.float32), 8.0)
+    elif kind == "another kind of STAR":
+        star.write_text("data_\n\nloop_\n_rlnMicrographName #1\n_rlnMicrographMovieName #2\nx.mrc y.tif\n")
+    elif kind == "not a STAR":
+        star.write_bytes(b"\x00\x01\x02" * 100)
+    return star
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing stack", [".mrcs", "--datadir"]),
+        ("truncated stack", [".mrcs", "truncated"]),
+        ("odd box", [".mrcs", "31"]),
+        ("another kind of STAR", ["particles.star", "rlnMicrographName"]),
+        ("not a STAR", ["particles.star"]),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "backproject"])
+def test_broken_input_is_one_line_exit_2_and_nothing_written(small_particles, tmp_path, capsys, kind, words, verb):
+    star = broken(kind, small_particles.source.path.parent, tmp_path / "data")
+    code, error = fails(capsys, verb, star, tmp_path / "out")
+    assert code == 2, error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_existing_output_is_kept(small_particles, tmp_path, capsys):
+    ids = tmp_path / "ids.csv"
+    pd.DataFrame({"particle_id": small_particles.particle_id[:2]}).to_csv(ids, index=False)
+    out = tmp_path / "kept.star"
+    out.write_text("mine")
+    code, error = fails(capsys, "filter", small_particles.source.path, out, "--particle-ids", ids)
+    assert (code, out.read_text()) == (2, "mine")
+    assert "exists" in error
+
+
+def test_unknown_particle_ids_are_named(small_particles, tmp_path, capsys):
+    ids = tmp_path / "ids.csv"
+    ids.write_text("particle_id\nnobody\n")
+    code, error = fails(capsys, "filter", small_particles.source.path, tmp_path / "o.star", "--particle-ids", ids)
+    assert code == 2
+    assert "nobody" in error
+    ids.write_text("name\nx\n")
+    code, error = fails(capsys, "filter", small_particles.source.path, tmp_path / "o.star", "--particle-ids", ids)
+    assert (code, "particle_id" in error) == (2, True)
+
+
+def test_installed_command_runs(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "tomodrgn", "info", "nowhere.star"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nowhere.star" in done.stderr

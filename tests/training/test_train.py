@@ -1,0 +1,174 @@
+"""The epoch loop: it learns, resumes bit for bit, stops when asked and says what went wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.metrics import adjusted_rand_score
+
+import tomodrgn as td
+from tomodrgn.analysis.latent_space import cluster_latents
+from tomodrgn.particles.simulate import read_truth
+from tomodrgn.training.embed import embed_particles
+from tomodrgn.training.train import train
+
+SMALL = {
+    "model": td.VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5),
+    "preprocess": td.PreprocessConfig(max_radius=0.2),
+}
+
+
+def weights(run, epoch=None):
+    return load_file(run.epoch_folder(epoch) / "weights.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_latents_separate_discrete_states(tmp_path, seed):
+    particles = td.simulate_particles(tmp_path / "data", n_particles=400, n_tilts=21, n_states=3, seed=seed)
+    run = train(
+        particles,
+        tmp_path / "run",
+        model=td.VaeConfig(z_dim=4, decoder_dim=128),
+        preprocess=td.PreprocessConfig(max_radius=0.25),
+        training=td.TrainConfig(epochs=20, seed=seed),
+    )
+    truth = read_truth(tmp_path / "data")["label"].loc[particles.particle_id]
+    clusters = cluster_latents(run.latents(), 3, seed=seed)
+    assert adjusted_rand_score(truth, clusters) >= 0.8
+
+
+def test_loss_falls(small_particles, tmp_path):
+    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=4, batch_size=4), **SMALL)
+    loss = run.history["reconstruction"]
+    assert loss.iloc[-1] < loss.iloc[0]
+    assert run.history["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_particles, tmp_path):
+    whole = train(small_particles, tmp_path / "whole", training=td.TrainConfig(epochs=3, batch_size=4), **SMALL)
+    train(small_particles, tmp_path / "parts", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
+    parts = train(small_particles, tmp_path / "parts", training=td.TrainConfig(epochs=3, batch_size=4), resume=True)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(parts)[name]), name
+    np.testing.assert_array_equal(whole.latents().mu, parts.latents().mu)
+    columns = ["epoch", "reconstruction", "kl", "total"]
+    assert whole.history[columns].equals(parts.history[columns])
+
+
+def test_same_seed_same_latents_other_seed_not(small_particles, tmp_path):
+    def latents(name, seed):
+        config = td.TrainConfig(epochs=1, batch_size=4, seed=seed)
+        return train(small_particles, tmp_path / name, training=config, **SMALL).latents().mu
+
+    first = latents("a", 1)
+    np.testing.assert_array_equal(first, latents("b", 1))
+    assert not np.allclose(first, latents("c", 2))
+
+
+def test_stop_keeps_finished_epochs_and_resumes(small_particles, tmp_path):
+    config = td.TrainConfig(epochs=3, batch_size=4)
+    seen = []
+    run = train(
+        small_particles,
+        tmp_path / "run",
+        training=config,
+        progress=seen.append,
+        should_stop=lambda: seen[-1].epoch == 2 and seen[-1].batch == 2,
+        **SMALL,
+    )
+    assert (run.status["state"], run.epochs, len(run.history)) == ("stopped", [1], 1)
+    assert train(small_particles, run.folder, training=config, resume=True).epochs == [1, 2, 3]
+
+
+def test_interruption_in_mid_epoch_leaves_a_run_that_opens(small_particles, tmp_path):
+    def interrupt(state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    config = td.TrainConfig(epochs=2, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_particles, tmp_path / "run", training=config, progress=interrupt, **SMALL)
+    run = td.Run.open(tmp_path / "run")
+    assert (run.status["state"], run.epochs) == ("stopped", [1])
+    assert len(run.latents()) == len(small_particles)
+
+
+def test_homogeneous_model_trains_and_has_no_latents(small_particles, tmp_path):
+    model = SMALL["model"].model_copy(update={"z_dim": 0})
+    run = train(
+        small_particles,
+        tmp_path / "run",
+        model=model,
+        preprocess=SMALL["preprocess"],
+        training=td.TrainConfig(epochs=2, batch_size=4),
+    )
+    assert run.latents().mu.shape == (len(small_particles), 0)
+    assert run.history["kl"].tolist() == [0.0, 0.0]
+    assert td.generate_volumes(run, np.zeros((1, 0))).maps.std() > 0
+
+
+@pytest.mark.parametrize("pooling", ["max", "concatenate"])
+def test_other_poolings_train(small_particles, tmp_path, pooling):
+    model = SMALL["model"].model_copy(update={"pooling": pooling})
+    config = td.TrainConfig(epochs=1, batch_size=4, tilts_per_particle=4)
+    run = train(small_particles, tmp_path / "run", model=model, preprocess=SMALL["preprocess"], training=config)
+    assert np.isfinite(run.latents().mu).all()
+
+
+def test_concatenate_refuses_variable_tilt_counts(small_particles, tmp_path):
+    model = SMALL["model"].model_copy(update={"pooling": "concatenate"})
+    with pytest.raises(ValueError, match="tilts_per_particle"):
+        train(small_particles, tmp_path / "run", model=model)
+    assert not (tmp_path / "run").exists()
+
+
+def test_published_encoder_trains(small_particles, tmp_path):
+    model = SMALL["model"].model_copy(update={"encoder_frame": "image"})
+    run = train(
+        small_particles,
+        tmp_path / "run",
+        model=model,
+        preprocess=SMALL["preprocess"],
+        training=td.TrainConfig(epochs=1, batch_size=4, split_tilts=False),
+    )
+    assert np.isfinite(run.latents().mu).all()
+
+
+def test_embedding_the_training_set_gives_the_latents_of_the_run(small_particles, tmp_path):
+    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
+    subset = small_particles.subset(small_particles.particle_id[3:7])
+    latents = embed_particles(run, subset)
+    assert latents.particle_id.tolist() == subset.particle_id.tolist()
+    np.testing.assert_allclose(latents.mu, run.latents().mu[3:7], atol=1e-5)
+
+
+def test_embedding_refuses_images_of_another_size(small_particles, tmp_path):
+    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
+    other = td.simulate_particles(tmp_path / "other", n_particles=3, n_tilts=3, box_px=24)
+    with pytest.raises(ValueError, match="expected 32"):
+        embed_particles(run, other)
+
+
+def test_loss_that_is_not_finite_names_the_particles_and_keeps_the_last_epoch(small_particles, tmp_path):
+    config = td.TrainConfig(epochs=2, batch_size=4, learning_rate=1e-3)
+    run = train(small_particles, tmp_path / "run", training=config.model_copy(update={"epochs": 1}), **SMALL)
+    state = load_file(run.epoch_folder() / "weights.safetensors")
+    from safetensors.torch import save_file
+
+    good = (run.epoch_folder() / "weights.safetensors").read_bytes()
+    save_file({k: torch.full_like(v, torch.nan) if v.is_floating_point() else v for k, v in state.items()},
+              run.epoch_folder() / "weights.safetensors")  # fmt: skip
+    with pytest.raises(FloatingPointError, match=small_particles.particle_id[0].split("_")[0]):
+        train(small_particles, run.folder, training=config, resume=True)
+    (run.epoch_folder() / "weights.safetensors").write_bytes(good)
+    assert td.Run.open(run.folder).epochs == [1]
+    assert td.Run.open(run.folder).status["state"] == "failed"
+
+
+def test_resume_refuses_other_particles(small_particles, tmp_path):
+    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
+    with pytest.raises(ValueError, match="Resume with the particles"):
+        train(small_particles.subset(small_particles.particle_id[:5]), run.folder, resume=True)

@@ -1,0 +1,56 @@
+"""The same verbs from a shell, for batch queues and for the widgets that start them.
+
+Exit codes: 0 done, 1 the work failed, 2 the input or the options are wrong, 130 interrupted (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from cyclopts import CycloptsError
+
+from tomodrgn.cli.verbs import app
+
+__all__ = ["app", "main", "run_command"]
+
+INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors become one line on stderr."""
+    logging.basicConfig(format="tomodrgn: %(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _complain(_option_message(error))
+        return 2
+    except INPUT_ERRORS as error:
+        _complain(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted; finished epochs are kept, and --resume goes on after the last one")
+        return 130
+    except (OSError, RuntimeError, ArithmeticError, MemoryError) as error:
+        _complain(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _option_message(error: CycloptsError) -> str:
+    """One line for a wrong option; of a pydantic error the option and what is wrong with it."""
+    details = getattr(error, "exception_message", "") or str(error)
+    lines = [line.strip() for line in details.splitlines() if line.strip()]
+    if "validation error" in lines[0] and len(lines) >= 3:
+        option = "--" + lines[1].replace("_", "-")
+        return f"Got a wrong value of {option}: {lines[2].split(' [type=')[0]}. See `tomodrgn train --help`."
+    return " ".join(lines) + " See `tomodrgn --help`."
+
+
+def _complain(message: str) -> None:
+    print(f"tomodrgn: {' '.join(message.split())}", file=sys.stderr)

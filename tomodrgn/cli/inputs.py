@@ -1,0 +1,103 @@
+"""What the verbs are given: particles, tables of names, points of the latent space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tomodrgn.particles.particle_set import ParticleSet
+    from tomodrgn.training.run import Run
+
+__all__ = ["Input", "InputOptions", "latent_points", "read_ids"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """How the STAR file and its image stacks are read."""
+
+    datadir: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
+    """Folder searched for image stacks; may be given several times."""
+    dialect: str | None = None
+    """Input dialect, if it is not recognised: warp, cryosrpnt or warptools."""
+    ctf_premultiplied: Annotated[bool | None, Parameter(negative="--no-ctf-premultiplied")] = None
+    """Whether images were multiplied by their CTF; by default as the dialect or the file says."""
+    dose_weighted: Annotated[bool | None, Parameter(negative="--no-dose-weighted")] = None
+    """Whether images were dose weighted; by default as the dialect or the file says."""
+    invert: Annotated[bool | None, Parameter(negative="--no-invert")] = None
+    """Whether contrast must be inverted; by default as the dialect says."""
+
+    def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
+        """The particles of a STAR file."""
+        from tomodrgn.particles.read import read_particles
+
+        return read_particles(
+            path,
+            datadir=list(self.datadir) or None,
+            dialect=self.dialect,
+            ctf_premultiplied=self.ctf_premultiplied,
+            dose_weighted=self.dose_weighted,
+            invert=self.invert,
+            check_stacks=check_stacks,
+        )
+
+
+Input = Annotated[InputOptions | None, Parameter(name="*")]
+
+
+def latent_points(
+    run: Run,
+    kmeans: int | None,
+    particle_ids: Path | None,
+    latents: Path | None,
+    *,
+    pc: int | None,
+    epoch: int | None,
+    seed: int,
+) -> pd.DataFrame:
+    """The points named by exactly one of `kmeans`, `particle_ids`, `latents` and `pc`; see `generate`."""
+    import pandas as pd
+
+    from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
+    from tomodrgn.analysis.paths import traverse_latents
+
+    if sum(choice is not None for choice in (kmeans, particle_ids, latents, pc)) != 1:
+        raise ValueError("Got none or several of --kmeans, --particle-ids, --latents and --pc, expected one of them.")
+    if latents is not None:
+        points = _read_csv(latents)
+        return points.set_index("name") if "name" in points else points.rename(index=lambda i: f"map_{i:03d}")
+    known = run.latents(epoch)
+    if kmeans is not None:
+        return cluster_centres(known, cluster_latents(known, kmeans, seed=seed))
+    if pc is not None:
+        return traverse_latents(known, pc)
+    ids = read_ids(particle_ids) if particle_ids is not None else []
+    chosen = known.aligned_to(pd.Index(ids).to_numpy()).frame().filter(regex="^z[0-9]+$")
+    return chosen.reset_index().rename(index=lambda i: f"particle_{i:05d}")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"Got {path}, which does not exist. Give a CSV file.")
+    try:
+        return pd.read_csv(path, dtype={"particle_id": str, "name": str}, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(f"Got {path}, expected a CSV file ({error}).") from error
+
+
+def read_ids(path: Path) -> list[str]:
+    """The column particle_id of a CSV file."""
+    table = _read_csv(path)
+    if "particle_id" not in table:
+        raise ValueError(
+            f"Got {path} with the columns {list(table.columns)}, expected one named particle_id. "
+            "Write a CSV file with that heading and one name a line."
+        )
+    return table["particle_id"].tolist()

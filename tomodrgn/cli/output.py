@@ -1,0 +1,75 @@
+"""What the verbs print, and the progress bar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tomodrgn.training.run import Run
+    from tomodrgn.training.train import TrainProgress
+    from tomodrgn.volumes.backproject import ReferenceComparison
+
+__all__ = ["ProgressBar", "print_comparison", "print_run", "print_table"]
+
+
+def print_run(run: Run) -> None:
+    """How far a training came."""
+    status = run.status
+    print(f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs in {run.folder}")
+    if status.get("state") == "stopped":
+        print("go on with the same command and --resume")
+
+
+def print_comparison(comparison: ReferenceComparison, *, flipped: bool) -> None:
+    """FSC of both hands against a reference, and which of them fits."""
+    same, other = comparison.same, comparison.mirrored
+    print("shell  " + " ".join(f"{i:5d}" for i in range(1, len(same))))
+    print("FSC    " + " ".join(f"{v:5.2f}" for v in same[1:]))
+    print("mirror " + " ".join(f"{v:5.2f}" for v in other[1:]))
+    if comparison.mirrored_is_better:
+        cure = "without --flip" if flipped else "with --flip"
+        print(f"the other hand fits the reference better: run again {cure}")
+    else:
+        print("this hand fits the reference better")
+
+
+def print_table(rows: dict[str, object]) -> None:
+    """Two columns: names and values."""
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")
+
+
+class ProgressBar:
+    """A bar in the shell over all batches of a training, with the last loss."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
+        # Only the bar is transient; without a terminal nothing is drawn.
+        console = Console(stderr=True)
+        self._bar = Progress(
+            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
+        )
+        self._task, self._title = self._bar.add_task(title, total=None, loss=""), title
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(None, None, None)
+
+    def __call__(self, state: TrainProgress) -> None:
+        """Show how far a training has come."""
+        done = (state.epoch - 1) * state.batches + state.batch
+        loss = f"loss {state.history['total'].iloc[-1]:.5f}" if len(state.history) else ""
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=state.epochs * state.batches,
+            description=f"{self._title}, epoch {state.epoch} of {state.epochs}",
+            loss=loss,
+        )

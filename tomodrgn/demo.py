@@ -1,0 +1,164 @@
+"""The main job on simulated tilt series, with a known answer to compare with."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomodrgn import plots
+from tomodrgn.analysis.latent_space import adjusted_rand_index, cluster_centres, cluster_latents, reduce_latents
+from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.imaging.resolution import fourier_shell_correlation
+from tomodrgn.particles.latents import Latents
+from tomodrgn.particles.simulate import read_truth, simulate_particles, truth_volumes
+from tomodrgn.training.train import TrainProgress, train
+from tomodrgn.volumes.backproject import Reconstruction, backproject
+from tomodrgn.volumes.generate import generate_volumes
+
+__all__ = ["DemoResult", "run_demo"]
+
+STATES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo found, beside the truth.
+
+    Parameters
+    ----------
+    folder
+        Where everything lies.
+    adjusted_rand_index
+        Agreement of the k-means clusters with the true states: 1 is perfect, 0 is chance.
+    fsc
+        FSC of each true state's class mean (decoded at the mean latent of the matching cluster) against the truth,
+        index state, columns Fourier shells; and a row "consensus" of the backprojection.
+    seconds
+        Wall time of each step.
+    """
+
+    folder: Path
+    adjusted_rand_index: float
+    fsc: pd.DataFrame
+    seconds: dict[str, float]
+
+    def rows(self) -> dict[str, object]:
+        """The result as lines of a table."""
+        shells = list(range(2, self.fsc.shape[1], 2))
+        rows: dict[str, object] = {"adjusted Rand index": f"{self.adjusted_rand_index:.2f}"}
+        rows["FSC, shells"] = " ".join(f"{shell:4d}" for shell in shells)
+        for name, values in self.fsc[shells].iterrows():
+            rows[f"  {name}"] = " ".join(f"{value:4.2f}" for value in values)
+        rows["seconds"] = ", ".join(f"{name} {value:.0f}" for name, value in self.seconds.items())
+        rows["run folder"] = self.folder / "run"
+        rows["maps"] = f"{self.folder / 'run/volumes/kmeans3'} and {self.folder / 'backproject'}"
+        rows["figures"] = self.folder / "figures"
+        rows["notebook"] = 'pip install "tomodrgn[notebook]" && jupyter lab notebooks/00_quickstart.ipynb'
+        return rows
+
+
+def run_demo(
+    folder: Path | str,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[TrainProgress], None] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> DemoResult:
+    """Simulate, backproject, train, cluster and decode.
+
+    Parameters
+    ----------
+    folder
+        Folder to be made.
+    seed
+        Seed of the simulation, the training and the clusters.
+    progress
+        Called after every training batch.
+    tell
+        Called with a line at the start of every step.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder exists and `overwrite` is False, or it is not that of an earlier demo.
+    """
+    folder = Path(folder)
+    _make_room(folder, overwrite=overwrite)
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str, line: str) -> Iterator[None]:
+        tell(line)
+        began = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - began
+
+    with step("simulate", "1/4 simulating 400 particles of three states, up to 21 tilts each ..."):
+        particles = simulate_particles(folder / "data", n_particles=400, n_tilts=21, n_states=STATES, seed=seed)
+    with step("backproject", "2/4 reconstructing their average ..."):
+        average = backproject(particles, seed=seed)
+        average.save(folder / "backproject")
+    with step("train", "3/4 training the autoencoder ..."):
+        run = train(
+            particles,
+            folder / "run",
+            model=VaeConfig(z_dim=4, decoder_dim=128),
+            preprocess=PreprocessConfig(max_radius=0.3),
+            training=TrainConfig(epochs=20, seed=seed),
+            progress=progress,
+        )
+    with step("analyse", "4/4 clustering latents and decoding maps ..."):
+        latents = run.latents()
+        clusters = cluster_latents(latents, STATES, seed=seed)
+        centres = cluster_centres(latents, clusters)
+        maps = generate_volumes(run, centres)
+        maps.save(run.folder / "volumes" / f"kmeans{STATES}")
+        truth = read_truth(folder / "data").loc[clusters.index]
+        index = adjusted_rand_index(truth["label"], clusters)
+        fsc = _compare_with_truth(folder, latents, clusters, average)
+        plots.save_figures(
+            folder / "figures",
+            half_map_fsc=plots.plot_fsc(average.curve()),
+            latents=plots.plot_latents(reduce_latents(latents), clusters.astype(str)),
+            maps=plots.plot_volume_slices(maps.maps, maps.names),
+        )
+    fsc.to_csv(folder / "fsc.csv")
+    return DemoResult(folder=folder, adjusted_rand_index=index, fsc=fsc, seconds=seconds)
+
+
+def _compare_with_truth(folder: Path, latents: Latents, clusters: pd.Series, average: Reconstruction) -> pd.DataFrame:
+    """FSC of class means and consensus against the truth; one row a map."""
+    label = read_truth(folder / "data").loc[clusters.index, "label"]
+    truth = truth_volumes(folder / "data")
+    means = {}
+    for state in sorted(label.unique()):
+        # The cluster that holds most particles of the state stands for it.
+        cluster = clusters[label == state].mode().iloc[0]
+        means[state] = latents.mu[(clusters == cluster).to_numpy()].mean(axis=0)
+    decoded = generate_volumes(folder / "run", np.stack(list(means.values())))
+    curves = {
+        f"state {state}": fourier_shell_correlation(volume, truth[f"state_{state}"], average.mask)
+        for state, volume in zip(means, decoded.maps, strict=True)
+    }
+    curves["consensus"] = fourier_shell_correlation(average.full, truth["consensus"], average.mask)
+    return pd.DataFrame(curves).T.rename_axis("map")
+
+
+def _make_room(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    known = {"data", "backproject", "run", "figures", "fsc.csv"}
+    if not overwrite or not {p.name for p in folder.iterdir()} <= known:
+        raise FileExistsError(
+            f"Got demo folder {folder}, which exists already. Choose another, or pass overwrite=True (--overwrite) "
+            "if it holds nothing but an earlier demo."
+        )
+    shutil.rmtree(folder)
