@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, Int8, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 
 __all__ = ["CtfParameters", "ParticleSet", "SourceStar"]
 
@@ -24,16 +24,16 @@ class CtfParameters:
     """The contrast transfer function of n images, one value an image.
 
     Units are those of RELION's STAR columns: defocus in angstrom (positive is underfocus), angles in
-    degrees, acceleration voltage in kilovolt, spherical aberration in millimetre.
+    degrees, acceleration voltage in kilovolt, spherical aberration in millimetre. Kept as read-only float32.
     """
 
-    defocus_u_angst: Float32[np.ndarray, " n"]
-    defocus_v_angst: Float32[np.ndarray, " n"]
-    defocus_angle_deg: Float32[np.ndarray, " n"]
-    phase_shift_deg: Float32[np.ndarray, " n"]
-    voltage_kv: Float32[np.ndarray, " n"]
-    cs_mm: Float32[np.ndarray, " n"]
-    amplitude_contrast: Float32[np.ndarray, " n"]
+    defocus_u_angst: Float[np.ndarray, " n"]
+    defocus_v_angst: Float[np.ndarray, " n"]
+    defocus_angle_deg: Float[np.ndarray, " n"]
+    phase_shift_deg: Float[np.ndarray, " n"]
+    voltage_kv: Float[np.ndarray, " n"]
+    cs_mm: Float[np.ndarray, " n"]
+    amplitude_contrast: Float[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -99,6 +99,8 @@ class SourceStar:
 class ParticleSet:
     """Everything known about the particles of one data set except the pixels themselves.
 
+    Arrays are kept as read-only float32 and int64 (half_set as int8).
+
     Parameters
     ----------
     dialect
@@ -146,25 +148,25 @@ class ParticleSet:
     dialect: str
     particle_id: np.ndarray
     tomogram: np.ndarray
-    half_set: Int8[np.ndarray, " k"]
-    offsets: Int64[np.ndarray, " k+1"]
-    rotations: Float32[np.ndarray, "n 3 3"]
-    shifts_px: Float32[np.ndarray, "n 2"]
+    half_set: Int[np.ndarray, " k"]
+    offsets: Int[np.ndarray, " k+1"]
+    rotations: Float[np.ndarray, "n 3 3"]
+    shifts_px: Float[np.ndarray, "n 2"]
     ctf: CtfParameters | None
-    dose_e_per_angst2: Float32[np.ndarray, " n"]
-    tilt_deg: Float32[np.ndarray, " n"]
-    image_scale: Float32[np.ndarray, " n"]
+    dose_e_per_angst2: Float[np.ndarray, " n"]
+    tilt_deg: Float[np.ndarray, " n"]
+    image_scale: Float[np.ndarray, " n"]
     stack_paths: tuple[Path, ...]
-    stack_index: Int64[np.ndarray, " n"]
-    slice_index: Int64[np.ndarray, " n"]
+    stack_index: Int[np.ndarray, " n"]
+    slice_index: Int[np.ndarray, " n"]
     box_px: int
     pixel_size_angst: float
     ctf_premultiplied: bool
     dose_weighted: bool
     invert: bool
     source: SourceStar
-    source_row: Int64[np.ndarray, " n"]
-    source_slot: Int64[np.ndarray, " n"]
+    source_row: Int[np.ndarray, " n"]
+    source_slot: Int[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
         for name in ("rotations", "shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale"):
@@ -183,7 +185,7 @@ class ParticleSet:
                 f"Got offsets that do not cut {n} images into {k} particles. Give k + 1 offsets from 0 to n."
             )
         if k and np.diff(self.offsets).min() < 1:
-            bad = self.particle_id[np.argmin(np.diff(self.offsets))]
+            bad = str(self.particle_id[np.argmin(np.diff(self.offsets))])
             raise ValueError(f"Got particle {bad!r} without an image, expected at least one. Leave it out of the set.")
         for name in ("tomogram", "half_set"):
             if len(getattr(self, name)) != k:
@@ -200,7 +202,8 @@ class ParticleSet:
             raise ValueError(f"Got {len(self.ctf)} sets of CTF parameters, expected one for each of {n} images.")
         unique, counts = np.unique(self.particle_id, return_counts=True)
         if len(unique) != k:
-            raise ValueError(f"Got particle_id {unique[counts > 1][0]!r} {counts.max()} times, expected unique names.")
+            twice = str(unique[np.argmax(counts)])
+            raise ValueError(f"Got particle_id {twice!r} {counts.max()} times, expected unique names. Rename one.")
 
     def __len__(self) -> int:
         return len(self.particle_id)
