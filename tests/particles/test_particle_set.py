@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import config
 
 from tomodrgn.particles.particle_set import CtfParameters, ParticleSet, SourceStar, numeric_columns
 
@@ -51,14 +49,6 @@ def made_up(counts: list[int]) -> ParticleSet:
         source_row=np.arange(n),
         source_slot=np.zeros(n, dtype=int),
     )
-
-
-@pytest.fixture
-def without_shape_checks() -> Iterator[None]:
-    """As for a user: jaxtyping does not look first."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def test_subset_keeps_the_order_of_the_set_and_takes_everything_along() -> None:

@@ -23,6 +23,11 @@ NEEDED = {
     "cryosrpnt": ("rlnImageName", "rlnGroupName", *ANGLES, "rlnDetectorPixelSize"),
     "warptools": ("rlnImageName", "rlnTomoName", *ANGLES, "rlnTomoVisibleFrames", "rlnOpticsGroup"),
 }  # fmt: skip
+FORBIDDEN = {
+    "warp": ("rlnCoordinateZ",),
+    "cryosrpnt": ("rlnCoordinateZ", "rlnMicrographName", "rlnOpticsGroup"),
+    "warptools": (),
+}
 OTHER_PROGRAMS = {
     "cisTEMParticleGroup": "a cisTEM or emClarity file of tilt series",
     "rlnTiltIndex": "a NextPYP particle file",
@@ -74,18 +79,22 @@ def recognise(source: SourceStar) -> str:
         return _tomogram_dialect(source)
     if "rlnTomoName" in columns and columns & {"rlnImageName", "rlnCoordinateZ", "rlnCenteredCoordinateZAngst"}:
         raise lone_particles(source.path)
+    if tilt_series_blocks(source.particles) or "rlnTomoTiltSeriesPixelSize" in columns:
+        raise UnknownDialectError(
+            f"Got {source.path}, which holds tomograms, expected particles. Give the optimisation set: a STAR file "
+            "with _rlnTomoParticlesFile and _rlnTomoTomogramsFile."
+        )
     if "cisTEMPositionInStack" in columns and _groups_of_one(source.rows.get("cisTEMParticleGroup")):
         raise single_images(source.path, "no _cisTEMParticleGroup that gathers the tilt images of a particle")
     for column, title in OTHER_PROGRAMS.items():
         if column in columns:
             raise UnknownDialectError(f"Got {source.path}, {title}, which is not read yet. Export it as {_readable()}.")
-    if "rlnCoordinateZ" not in columns:
-        if columns.issuperset(NEEDED["warp"]):
-            return "warp"
-        if columns.issuperset(NEEDED["cryosrpnt"]) and not columns & {"rlnMicrographName", "rlnOpticsGroup"}:
-            return "cryosrpnt"
-        if "rlnImageName" in columns and _groups_of_one(source.rows.get("rlnGroupName")):
-            raise single_images(source.path, "no _rlnGroupName that gathers the tilt images of a particle")
+    for name in ("warp", "cryosrpnt"):
+        if columns.issuperset(NEEDED[name]) and columns.isdisjoint(FORBIDDEN[name]):
+            return name
+    flat = "rlnImageName" in columns and "rlnCoordinateZ" not in columns
+    if flat and _groups_of_one(source.rows.get("rlnGroupName")):
+        raise single_images(source.path, "no _rlnGroupName that gathers the tilt images of a particle")
     raise unknown(source.path, source.particles)
 
 
@@ -163,16 +172,18 @@ def _not_yet(source: SourceStar, program: str) -> UnknownDialectError:
 
 def unknown(path: Path, blocks: dict[str, pd.DataFrame]) -> UnknownDialectError:
     """The error for a file of no known dialect: what was found, and the nearest dialect."""
-    found = "; ".join(
-        f"data_{name}: {', '.join(map(str, list(block)[:40])) or 'no columns'}" for name, block in blocks.items()
-    )
+    found = [f"data_{name}: {', '.join(map(str, list(block)[:40])) or 'no columns'}" for name, block in blocks.items()]
+    found = [*found[:4], f"{len(found) - 4} more"] if len(found) > 4 else found
     columns = {column for block in blocks.values() for column in block}
     lacking = {name: [c for c in needed if c not in columns] for name, needed in NEEDED.items()}
-    nearest = min(lacking, key=lambda name: len(lacking[name]) / len(NEEDED[name]))
-    lacks = f"lacks {', '.join(lacking[nearest])}" if lacking[nearest] else "has all its columns, but others forbid it"
+    odd = {name: [c for c in forbidden if c in columns] for name, forbidden in FORBIDDEN.items()}
+    nearest = min(NEEDED, key=lambda name: (len(lacking[name]) + len(odd[name])) / len(NEEDED[name]))
+    differs = [f"lacks {', '.join(lacking[nearest])}"] if lacking[nearest] else []
+    differs += [f"has {', '.join(odd[nearest])}"] if odd[nearest] else []
     return UnknownDialectError(
-        f"Got {path} with the blocks {found}, expected {_readable()}. The nearest is {nearest}: this file {lacks}. "
-        f"Export the missing columns, or say what the file is: dialect (--dialect) {', '.join(DIALECTS)}."
+        f"Got {path} with the blocks {'; '.join(found)}, expected {_readable()}. The nearest is {nearest}: this file "
+        f"{' and '.join(differs) or 'is laid out otherwise'}. Export it again with the right columns, or say what it "
+        f"is: dialect (--dialect) {', '.join(DIALECTS)}."
     )
 
 

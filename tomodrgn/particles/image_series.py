@@ -166,7 +166,7 @@ def _doses(rows: SourceTable) -> Float64[np.ndarray, " n"]:
     doses = rows.numbers("rlnCtfBfactor") / -4.0 + 0.0
     if (doses < 0).any():
         logger.warning(
-            "Got rlnCtfBfactor above 0 in %s (%d rows): exposures cannot be recovered and are taken as 0. "
+            "Got rlnCtfBfactor above 0 in %s (%s rows): exposures cannot be recovered and are taken as 0. "
             "Write -4 x exposure into that column for dose weighting.", rows.place, (doses < 0).sum(),
         )  # fmt: skip
         return np.zeros(len(rows))
@@ -180,7 +180,7 @@ def _tilts_deg(scale: np.ndarray | None, n_images: int, place: str) -> Float64[n
     above = int((scale > 1.0005).sum())
     if above:
         logger.warning(
-            "Got %d values of rlnCtfScalefactor above 1 in %s: taken as untilted. The weights were refined and are no "
+            "Got %s values of rlnCtfScalefactor above 1 in %s: taken as untilted. The weights were refined and are no "
             "cosine of the tilt angle.", above, place,
         )  # fmt: skip
     return np.rad2deg(np.arccos(np.clip(scale, 0.0, 1.0)))

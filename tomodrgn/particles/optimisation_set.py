@@ -60,7 +60,7 @@ def read_optimisation_set(
     mask_of_row, visible = _masks(rows, tomogram_of_row, np.diff(tilts.start))
     shown = np.array([mask.sum() for mask in visible])[mask_of_row]
     if not shown.all():
-        logger.warning("Left out %d particles of %s without a visible tilt.", (shown == 0).sum(), rows.path)
+        logger.warning("Left out %s particles of %s without a visible tilt.", (shown == 0).sum(), rows.path)
         if not shown.any():
             raise ValueError(f"Got no particle with a visible tilt in {rows.place}. Check rlnTomoVisibleFrames.")
     kept = np.flatnonzero(shown)
@@ -244,7 +244,7 @@ def _ctf(rows: SourceTable, particle: np.ndarray, defocus: np.ndarray, local_def
     low = defocus[:, :2].min(axis=1) < LOW_DEFOCUS_ANGST
     if low.any():
         logger.warning(
-            "Got %d visible images of %s with a defocus below %g angstrom: probably failed fits.",
+            "Got %s visible images of %s with a defocus below %g angstrom: probably failed fits.",
             low.sum(), rows.path, LOW_DEFOCUS_ANGST,
         )  # fmt: skip
     per_particle = [rows.numbers(c) for c in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")]

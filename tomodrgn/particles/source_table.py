@@ -157,7 +157,7 @@ def half_sets(rows: SourceTable, offsets: np.ndarray) -> Int64[np.ndarray, " k"]
     mixed = lowest != highest
     if mixed.any():
         logger.warning(
-            "Got rlnRandomSubset that differs between the images of a particle (%d particles of %s). "
+            "Got rlnRandomSubset that differs between the images of a particle (%s particles of %s). "
             "It is no half set of particles and is ignored for them.", mixed.sum(), rows.path,
         )  # fmt: skip
     return np.where(mixed, 0, lowest)

@@ -170,7 +170,7 @@ def _warn_of_pixel_size(headers: list[mrc.MrcHeader], pixel_size_angst: float) -
     if other.any():
         first = int(np.argmax(other))
         logger.warning(
-            "Got %d stacks whose header has another pixel size than the STAR file (%s: %g angstrom, not %g). "
+            "Got %s stacks whose header has another pixel size than the STAR file (%s: %g angstrom, not %g). "
             "The STAR file is followed.",
-            other.sum(), headers[first].path, sizes[first], pixel_size_angst,
+            other.sum(), headers[first].path, float(sizes[first]), pixel_size_angst,
         )  # fmt: skip

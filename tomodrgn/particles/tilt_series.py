@@ -49,7 +49,7 @@ class TiltTables:
         Exposure before the image, e/angstrom^2.
     """
 
-    start: Int64[np.ndarray, " tomograms+1"]
+    start: Int64[np.ndarray, " edges"]
     rotations: Float64[np.ndarray, "m 3 3"]
     tilt_deg: Float64[np.ndarray, " m"]
     defocus: Float64[np.ndarray, "m 4"]

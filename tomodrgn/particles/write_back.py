@@ -160,10 +160,10 @@ def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -
         mask = masks[texts[row]]
         path = particles.stack_paths[particles.stack_index[images][0]]
         if mrc.read_header(path).shape_zyx[0] != len(mask):
+            first = str(particles.particle_id[owner[row]])
             raise ValueError(
-                f"Got {len(changed)} particles without some of their images, first "
-                f"{particles.particle_id[owner[row]]!r}, whose stack {path} holds visible images only. Such a stack "
-                "cannot be cut by rlnTomoVisibleFrames: keep or drop whole particles."
+                f"Got {len(changed)} particles without some of their images, first {first!r}, whose stack {path} holds "
+                "visible images only. Such a stack cannot be cut by rlnTomoVisibleFrames: keep or drop whole particles."
             )
         cells = texts[row].strip("[]() ").split(",")
         left = set(np.flatnonzero(mask)[particles.source_slot[images]].tolist())

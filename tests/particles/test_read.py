@@ -1,0 +1,381 @@
+"""Recognition of dialects, refusals, and writing back exactly what was read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.particles.small_sets import WarpSeries, WarpToolsSet, simple, text_frame
+from tomodrgn.io.star import is_simple, read_star, write_star
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.read import (
+    UnknownDialectError,
+    describe_particles,
+    read_particles,
+    read_source,
+    write_particles,
+    write_source,
+)
+
+PER_IMAGE = ("rotations", "shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale", "slice_index", "source_slot")
+
+
+def assert_same(one: ParticleSet, other: ParticleSet) -> None:
+    """All but the place in the source file."""
+    for name in ("particle_id", "tomogram", "half_set", "offsets", *PER_IMAGE):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    for name in ("dialect", "box_px", "pixel_size_angst", "ctf_premultiplied", "dose_weighted", "invert"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert (one.ctf is None) == (other.ctf is None)
+    if one.ctf is not None and other.ctf is not None:
+        np.testing.assert_array_equal(one.ctf.table(), other.ctf.table())
+    paths = [[Path(p.stack_paths[i]).resolve() for i in p.stack_index] for p in (one, other)]
+    assert paths[0] == paths[1]
+
+
+# ------------------------------------------------------------------ writing back
+
+
+@pytest.mark.parametrize("kind", ["warp", "warptools"])
+def test_write_and_read_gives_the_same_set(kind: str, request: pytest.FixtureRequest) -> None:
+    made = request.getfixturevalue(kind)
+    particles = read_particles(made.path)
+    written = write_particles(particles, made.folder / "out.star")
+    assert [p.name for p in written] == (
+        ["out.star"] if kind == "warp" else ["out.star", "out_particles.star", "out_tomograms.star"]
+    )
+    assert_same(read_particles(made.folder / "out.star"), particles)
+    for path, source in zip(
+        written, ["series.star"] if kind == "warp" else ["set.star", "p.star", "t.star"], strict=True
+    ):
+        ours, theirs = read_star(path), read_star(made.folder / source)
+        assert list(ours) == list(theirs)
+        for name, block in theirs.items():
+            assert is_simple(ours[name]) == is_simple(block)
+            if "rlnTomoParticlesFile" in block:
+                assert ours[name].to_dict("records") == [
+                    {"rlnTomoParticlesFile": "out_particles.star", "rlnTomoTomogramsFile": "out_tomograms.star",
+                     "rlnNote": "a b"}
+                ]  # fmt: skip
+            else:
+                pd.testing.assert_frame_equal(ours[name], block)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.integers(0, 39), min_size=1))
+def test_filtered_real_set_keeps_text_and_images(
+    real_set: Path, tmp_path_factory: pytest.TempPathFactory, chosen: set[int]
+) -> None:
+    particles = read_particles(real_set)
+    kept = particles.subset(particles.particle_id[sorted(chosen)])
+    folder = tmp_path_factory.mktemp("filtered")
+    write_particles(kept, folder / "kept.star")
+    assert_same(read_particles(folder / "kept.star", datadir=real_set.parent), kept)
+    source = (real_set.parent / real_set.name.replace("_optimisation_set", "")).read_text()
+    rows = [line.split() for line in source.splitlines() if "[" in line]
+    written = [line.split() for line in (folder / "kept_particles.star").read_text().splitlines() if "[" in line]
+    assert written == [rows[i] for i in sorted(chosen)]
+
+
+def test_filtered_series_in_the_order_of_the_file(warp: WarpSeries) -> None:
+    warp.rows = warp.rows.iloc[[3, 0, 4, 1, 2]].assign(userNote=["", "a b", "it's", "#1", "x"])
+    particles = read_particles(warp.write())
+    assert particles.particle_id.tolist() == ["T_2_0000007", "001_0000007"]
+    write_particles(particles.subset(["001_0000007"]), warp.folder / "one.star")
+    pd.testing.assert_frame_equal(
+        read_star(warp.folder / "one.star")[""], warp.rows.iloc[[1, 3, 4]].reset_index(drop=True)
+    )
+
+
+def test_added_columns_are_joined_by_particle(warp: WarpSeries, warptools: WarpToolsSet) -> None:
+    others = read_particles(warptools.path)
+    labels = pd.DataFrame({"tomodrgnLabel": [7, 8], "z1": [0.1, 1 / 3]}, index=["T_2_0000007", "001_0000007"])
+    write_particles(read_particles(warp.path), warp.folder / "labelled.star", add_columns=labels)
+    block = read_star(warp.folder / "labelled.star")[""]
+    assert block["tomodrgnLabel"].tolist() == ["8", "8", "8", "7", "7"]
+    assert [float(z) for z in block["z1"]] == [1 / 3] * 3 + [0.1] * 2
+    again = read_particles(warp.folder / "labelled.star")
+    assert again.frame()["tomodrgnLabel"].tolist() == [8, 7]
+    changed = labels.drop(columns="z1") * 2
+    write_particles(again, warp.folder / "labelled.star", add_columns=changed, overwrite=True)
+    assert read_star(warp.folder / "labelled.star")[""]["tomodrgnLabel"].tolist() == ["16", "16", "16", "14", "14"]
+    with pytest.raises(ValueError, match=r"new columns \['z1'\].*labelled\.star has already"):
+        write_particles(again, warp.folder / "x.star", add_columns=labels)
+    with pytest.raises(KeyError, match=r"without 2 of 3 particles.*'001/1', '001/2'"):
+        write_particles(others, warptools.folder / "x.star", add_columns=labels.set_axis(["T_2/1", "x"]))
+    assert not (warptools.folder / "x.star").exists()
+
+
+def test_nothing_is_overwritten_unless_asked(warptools: WarpToolsSet) -> None:
+    particles = read_particles(warptools.path)
+    (warptools.folder / "out_tomograms.star").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"out_tomograms\.star.*overwrite=True"):
+        write_particles(particles, warptools.folder / "out.star")
+    assert not (warptools.folder / "out.star").exists()
+    assert not (warptools.folder / "out_particles.star").exists()
+    write_particles(particles, warptools.folder / "out.star", overwrite=True)
+    assert_same(read_particles(warptools.folder / "out.star"), particles)
+
+
+def test_images_dropped_from_full_stacks_leave_the_mask(warptools: WarpToolsSet) -> None:
+    particles = read_particles(warptools.path)
+    keep = np.array([True, False, True, True, True, False, True, True, True])
+    left = particles.subset_images(keep)
+    write_particles(left, warptools.folder / "left.star")
+    masks = read_star(warptools.folder / "left_particles.star")["particles"]["rlnTomoVisibleFrames"]
+    assert masks.tolist() == ["[1,0,0,1]", "[1,1,0,1]", "[0,1,1]"]
+    again = read_particles(warptools.folder / "left.star")
+    np.testing.assert_array_equal(again.slice_index, left.slice_index)
+    np.testing.assert_array_equal(again.dose_e_per_angst2, left.dose_e_per_angst2)
+
+
+def test_images_cannot_be_dropped_from_compact_stacks(warptools: WarpToolsSet) -> None:
+    warptools.write_stacks(compact=True)
+    particles = read_particles(warptools.path)
+    keep = np.arange(9) != 1
+    with pytest.raises(ValueError, match=r"1 particles without some .* first '001/1'.*visible images only"):
+        write_particles(particles.subset_images(keep), warptools.folder / "left.star")
+    write_particles(particles.subset(["001/2"]), warptools.folder / "left.star")
+    assert read_particles(warptools.folder / "left.star").tilt_counts.tolist() == [4]
+
+
+def test_images_dropped_from_a_series_are_dropped_rows(warp: WarpSeries) -> None:
+    particles = read_particles(warp.path).subset_images(np.array([True, False, True, True, True]))
+    write_particles(particles, warp.folder / "left.star")
+    pd.testing.assert_frame_equal(
+        read_star(warp.folder / "left.star")[""], warp.rows.iloc[[0, 2, 3, 4]].reset_index(drop=True)
+    )
+
+
+# ------------------------------------------------------------------ the folder of a run
+
+
+@pytest.mark.parametrize("kind", ["warp", "warptools"])
+def test_source_folder_is_read_back_with_its_images(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    made = request.getfixturevalue(kind)
+    flags = {"ctf_premultiplied": True, "dose_weighted": True, "invert": True}
+    particles = read_particles(made.path, **flags)
+    particles = particles.subset(particles.particle_id[1:])
+    written = write_source(particles, tmp_path / "run")
+    names = {"particles.star"} | ({"tomograms.star", "optimisation_set.star"} if kind == "warptools" else set())
+    assert {p.name for p in written} == {p.name for p in (tmp_path / "run").iterdir()} == names
+    again = read_source(tmp_path / "run", source_dir=made.folder, datadir=[], dialect=particles.dialect, **flags)
+    assert_same(again, particles)
+    assert again.source.rows["tomodrgnParticleId"].tolist() == particles.particle_id[
+        particles.image_particle if kind == "warp" else slice(None)
+    ].tolist()  # fmt: skip
+    write_source(again, tmp_path / "second")  # a run made from the particles of a run
+    assert_same(
+        read_source(tmp_path / "second", source_dir=tmp_path / "run", datadir=again.source.datadir, **flags), again
+    )
+    with pytest.raises(FileExistsError):
+        write_source(again, tmp_path / "run")
+
+
+def test_source_folder_remembers_the_hand(warptools: WarpToolsSet, tmp_path: Path) -> None:
+    turned, plain = read_particles(warptools.path, defocus_hand=1), read_particles(warptools.path)
+    write_source(turned, tmp_path / "run")
+    assert_same(read_source(tmp_path / "run", source_dir=warptools.folder), turned)
+    again = read_source(tmp_path / "run", source_dir=warptools.folder, defocus_hand="auto")
+    assert_same(again, plain)
+    write_source(plain, tmp_path / "plain")
+    assert "tomodrgnDefocusHand" not in (tmp_path / "plain/optimisation_set.star").read_text()
+
+
+def test_source_folder_takes_columns_and_drops_stale_files(
+    warp: WarpSeries, warptools: WarpToolsSet, tmp_path: Path
+) -> None:
+    write_source(read_particles(warptools.path), tmp_path / "run")
+    labels = pd.DataFrame({"tomodrgnLabel": [1, 2]}, index=["001_0000007", "T_2_0000007"])
+    write_source(read_particles(warp.path), tmp_path / "run", add_columns=labels, overwrite=True)
+    again = read_source(tmp_path / "run", source_dir=warp.folder)
+    assert again.dialect == "warp"
+    assert again.frame()["tomodrgnLabel"].tolist() == [1, 2]
+
+
+def test_a_run_folder_beside_other_files_of_the_same_name(
+    warptools: WarpToolsSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    particles = read_particles(warptools.path)
+    write_source(particles.subset(["T_2/1"]), tmp_path / "run")
+    write_source(particles, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(read_source("run", source_dir=warptools.folder)) == 1
+
+
+def test_optimisation_set_whose_particles_lie_elsewhere(warptools: WarpToolsSet, tmp_path: Path) -> None:
+    particles = read_particles(warptools.path)
+    named = simple(rlnTomoParticlesFile=warptools.folder / "p.star", rlnTomoTomogramsFile=warptools.folder / "t.star")
+    write_star(tmp_path / "far/set.star", {"": named})
+    far = read_particles(tmp_path / "far/set.star")
+    assert_same(far, particles)
+    write_source(far, tmp_path / "run")
+    assert_same(read_source(tmp_path / "run", source_dir=tmp_path / "far", datadir=far.source.datadir), particles)
+
+
+# ------------------------------------------------------------------ recognition
+
+
+def test_described_as_json(real_set: Path, warp: WarpSeries) -> None:
+    facts = json.loads(json.dumps(describe_particles(read_particles(real_set))))
+    columns = facts.pop("columns")
+    assert (columns[0], columns[-1], len(columns)) == ("rlnTomoName", "rlnTomoVisibleFrames", 15)
+    low, high = facts.pop("tilt_range_deg")
+    assert -80 < low < -50
+    assert 40 < high < 60
+    np.testing.assert_allclose(facts.pop("dose_range_e_per_angst2"), [0, 92.019], rtol=1e-6)
+    assert facts == {
+        "dialect": "warptools", "particles": 40, "tomograms": 4, "images": 1430, "box_px": 32, "pixel_size_angst": 12.0,
+        "ctf_premultiplied": True, "dose_weighted": True, "tilts_per_particle": {"min": 34, "median": 36.0, "max": 37},
+    }  # fmt: skip
+    facts = describe_particles(read_particles(warp.path))
+    assert facts["tilts_per_particle"] == {"min": 2, "median": 2.5, "max": 3}
+    assert facts["dose_range_e_per_angst2"] == [3.0, 9.0]
+
+
+E1 = [
+    "3-D (pseudo-)subtomograms",
+    "they cannot be recovered from a sum",
+    "--stack2d --no_ctf",
+    "--dont_premultiply",
+    "mapback",
+]
+E2 = ["tomograms file", "_rlnTomoParticlesFile and _rlnTomoTomogramsFile"]
+E6 = ["single-particle data", "one image"]
+LATER = ["not read yet", "WarpTools optimisation set"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("relion4/relion_4.0.star", [*E1, "rlnImageDimensionality 3"]),
+        ("relion5/relion5.1_3D_warp_subtomo_data.star", E1),
+        ("relion3/relion_3.0_warp_volumeseries.star", [*E1, "rlnCtfImage"]),
+        ("relion3/relion_3.1_optics2.star", E1),
+        ("relion3/dynamo2m_relion3.1.star", E1),
+        ("warp_v1_m/dynamo2m_warp_volumeseries.star", E1),
+        ("warp_v1_m/pytom_subtomo_format.star", E1),
+        ("warp_v1_m/volumeseries_bin1_1deg.star", E1),
+        ("stopgap/class6_er_mr1_1_sg.star", [*E1, "STOPGAP"]),
+        ("dynamo/crop.tbl", [*E1, "Dynamo"]),
+        ("pytom/pickpos_format.xml", [*E1, "PyTom"]),
+        ("warptools/cryocat_warp2_particles_matching.star", E2),
+        ("relion5/project/Extract/job020/particles.star", E2),
+        ("relion5/project/Picks/job019/particles.star", E2),
+        ("nextpyp/SYNTHETIC_nextpyp_relion5_export_particles.star", E2),
+        ("pytom/relion_with_optics_group.star", E6),
+        ("relion3/relion31.star", E6),
+        ("relion3/relion31.v2.star", E6),
+        ("relion5/relion5_spa.star", E6),
+        ("cistem/fixture.star", E6),
+        ("cistem/fixture.cistem", ["binary cisTEM file"]),
+        ("emclarity/emc_30col_test.star", [*LATER, "emClarity"]),
+        ("nextpyp/SYNTHETIC_nextpyp_20col.star", [*LATER, "NextPYP"]),
+        ("nextpyp/SYNTHETIC_nextpyp_21col_groupname.star", [*LATER, "NextPYP"]),
+        ("relion5/project/Extract/job020/optimisation_set.star", [*LATER, "RELION 5"]),
+        ("relion5/project/Refine3D/job023/run_optimisation_set.star", [*LATER, "RELION 5"]),
+        ("warp_v1_m/SYNTHETIC_m_species_particles.star", [*LATER, "M species"]),
+        (
+            "stopgap/wedge_list.star",
+            ["data_stopgap_wedgelist: tomo_num, pixelsize", "nearest is", "lacks", "--dialect"],
+        ),
+        (
+            "warptools/cryocat_warp2_matching_tomograms.star",
+            ["which holds tomograms", *E2[1:]],
+        ),
+        ("cryosrpnt/simulated_first_particles_volume_series.star", ["nearest is", "rlnCoordinateZ"]),
+    ],
+)
+def test_real_files_that_cannot_be_read_say_why(shared_data: Path, name: str, pieces: list[str]) -> None:
+    path = shared_data / "formats" / name
+    with pytest.raises(UnknownDialectError) as caught:
+        read_particles(path)
+    text = str(caught.value)
+    assert text.startswith(f"Got {path}")
+    assert all(piece in text for piece in pieces), text
+    assert isinstance(caught.value, ValueError)
+
+
+def test_em_motive_list(tmp_path: Path) -> None:
+    (tmp_path / "motl.em").write_bytes(b"\6\0\0\5" * 300)
+    with pytest.raises(UnknownDialectError, match="TOM/AV3"):
+        read_particles(tmp_path / "motl.em")
+
+
+def test_parts_of_an_optimisation_set(warptools: WarpToolsSet) -> None:
+    warptools.optimisation = {"": simple(rlnTomoParticlesFile="p.star")}
+    with pytest.raises(UnknownDialectError, match="_rlnTomoTomogramsFile"):
+        read_particles(warptools.write())
+    warptools.optimisation = {"": simple(rlnTomoParticlesFile="gone.star", rlnTomoTomogramsFile="t.star")}
+    with pytest.raises(FileNotFoundError) as caught:
+        read_particles(warptools.write())
+    assert "gone.star named in" in str(caught.value)
+    assert str(warptools.folder / "gone.star") in str(caught.value)
+    assert "--datadir" in str(caught.value)
+    with pytest.raises(UnknownDialectError, match="Give the optimisation set"):
+        read_particles(warptools.folder / "p.star")
+    with pytest.raises(UnknownDialectError, match="Give the optimisation set"):
+        read_particles(warptools.folder / "p.star", dialect="warptools")
+
+
+def test_matrix_tables_of_other_programs_are_left_to_the_user(warptools: WarpToolsSet) -> None:
+    plain = read_particles(warptools.path)
+    warptools.tomograms = {name.replace(".tomostar", ""): block for name, block in warptools.tomograms.items()}
+    table = warptools.tomograms["global"]
+    warptools.tomograms["global"] = table.assign(
+        rlnTomoName=["001", "T_2"], rlnTomoTiltSeriesName=["Movies/a.mrc", "Movies/b.mrc"]
+    )
+    warptools.rows = warptools.rows.assign(rlnTomoName=["001", "001", "T_2"])
+    with pytest.raises(UnknownDialectError, match="NextPYP, which is not read yet"):
+        read_particles(warptools.write())
+    told = read_particles(warptools.path, dialect="warptools")
+    np.testing.assert_array_equal(told.rotations, plain.rotations)
+    assert told.tomogram.tolist() == ["001", "001", "T_2"]  # a name of digits stays a name
+    warptools.tomograms["global"] = warptools.tomograms["global"].assign(rlnTomoTiltSeriesName=["a.mrc", "b.mrc"])
+    with pytest.raises(UnknownDialectError, match="RELION 4"):
+        read_particles(warptools.write())
+    warptools.tomograms["global"] = warptools.tomograms["global"].assign(rlnTomoTiltSeriesName="dummy_1.mrc")
+    assert read_particles(warptools.write()).dialect == "warptools"
+
+
+def test_particles_of_one_image_each(warp: WarpSeries) -> None:
+    warp.rows = warp.rows.iloc[[0, 3]]
+    with pytest.raises(UnknownDialectError, match="single-particle data"):
+        read_particles(warp.write())
+    with pytest.raises(UnknownDialectError, match="2 particles, 2 images"):
+        read_particles(warp.path, dialect="warp")
+
+
+def test_the_users_word_on_the_dialect(warp: WarpSeries) -> None:
+    with pytest.raises(ValueError, match="dialect 'relion', expected one of warptools, warp, cryosrpnt"):
+        read_particles(warp.path, dialect="relion")
+    assert read_particles(warp.path, dialect="cryosrpnt").invert is False
+    with pytest.raises(FileNotFoundError, match=r"none\.star"):
+        read_particles(warp.folder / "none.star")
+
+
+def test_a_wrong_hand_is_refused(warptools: WarpToolsSet, without_shape_checks: None) -> None:
+    with pytest.raises(ValueError, match="defocus_hand 2, expected 'auto', 1, -1 or 0"):
+        read_particles(warptools.path, defocus_hand=2)  # type: ignore[arg-type]
+
+
+def test_blocks_without_rows(tmp_path: Path) -> None:
+    write_star(tmp_path / "a.star", {"particles": text_frame([{"rlnImageName": "x"}]).iloc[:0]})
+    with pytest.raises(UnknownDialectError, match=r"data_particles: rlnImageName"):
+        read_particles(tmp_path / "a.star")
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["rlnImageName", "rlnGroupName", "rlnAngleRot", "rlnCtfBfactor", "rlnDefocusU"]))
+def test_a_missing_column_is_named(warp: WarpSeries, column: str) -> None:
+    write_star(warp.path, {"": warp.rows.drop(columns=column)}, overwrite=True)
+    with pytest.raises(UnknownDialectError) as caught:
+        read_particles(warp.path)
+    expected = "single-particle" if column == "rlnGroupName" else column
+    assert expected in str(caught.value)
