@@ -145,6 +145,17 @@ def test_images_cannot_be_dropped_from_compact_stacks(warptools: WarpToolsSet) -
     assert read_particles(warptools.folder / "left.star").tilt_counts.tolist() == [4]
 
 
+def test_a_file_written_elsewhere_says_where_its_images_are(
+    warp: WarpSeries, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    particles = read_particles(warp.path)
+    write_particles(particles, warp.folder / "beside.star")
+    assert not caplog.text
+    write_particles(particles, tmp_path / "far/away.star")
+    assert f"datadir={warp.folder}" in caplog.text
+    assert_same(read_particles(tmp_path / "far/away.star", datadir=warp.folder), particles)
+
+
 def test_images_dropped_from_a_series_are_dropped_rows(warp: WarpSeries) -> None:
     particles = read_particles(warp.path).subset_images(np.array([True, False, True, True, True]))
     write_particles(particles, warp.folder / "left.star")

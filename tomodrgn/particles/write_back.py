@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from tomodrgn.io import mrc
 from tomodrgn.io.star import write_star
 from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
+from tomodrgn.particles.stack_files import SearchPlaces
 
 __all__ = ["FOLDER_NAMES", "HAND_COLUMN", "PARTICLES_FILE", "TOMOGRAMS_FILE", "write_particles", "write_source"]
+
+logger = logging.getLogger(__name__)
 
 PARTICLES_FILE, TOMOGRAMS_FILE = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
 ID_COLUMN, HAND_COLUMN = "tomodrgnParticleId", "tomodrgnDefocusHand"
@@ -52,7 +56,14 @@ def write_particles(
     """
     path = Path(path)
     names = (path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star")
-    return _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
+    written = _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
+    stack = str(particles.source.rows["rlnImageName"].iloc[0]).rpartition("@")[2]
+    if SearchPlaces(star_dirs=(path.parent,)).find(stack) is None:
+        logger.warning(
+            "Image stacks such as %s are not found from %s. Read it with datadir=%s (--datadir).",
+            stack, path, particles.source.particles_path.parent,
+        )  # fmt: skip
+    return written
 
 
 def write_source(
