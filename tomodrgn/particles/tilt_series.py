@@ -129,7 +129,7 @@ def signed_tilt_deg(rotations: Float64[np.ndarray, "m 3 3"]) -> Float64[np.ndarr
 
     Examples
     --------
-    >>> signed_tilt_deg(axis_rotation("y", [-30.0, 0.0, 30.0])).round(6).tolist()
+    >>> signed_tilt_deg(axis_rotation("y", np.array([-30.0, 0.0, 30.0]))).round(6).tolist()
     [-30.0, 0.0, 30.0]
     """
     x, y, z = rotations[:, 2].T
