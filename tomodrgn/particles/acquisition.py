@@ -49,6 +49,8 @@ class Acquisition:
         Columns of the user, (k,).
     grid_square
         Column of the user, one text a tomogram, (m,).
+    pixel_size_angst
+        Size of a pixel of the extracted images.
     """
 
     tomograms: np.ndarray
@@ -162,7 +164,9 @@ def draw_acquisition(
         size_px=size_px.astype(np.int64),
         tilt_deg=tilt_deg,
         dose_e_per_angst2=acquired * dose_per_tilt_e_per_angst2,
-        tilt_rotations=np.einsum("mij,tjk->mtik", Rotation.from_euler("z", axis_deg[:, None], degrees=True).as_matrix(), tilts),
+        tilt_rotations=np.einsum(
+            "mij,tjk->mtik", Rotation.from_euler("z", axis_deg[:, None], degrees=True).as_matrix(), tilts
+        ),
         defocus=_draw_defocus(n_tomograms, n_tilts, defocus_range_angst, rng) * has_ctf,
         has_ctf=has_ctf,
         tomogram=tomogram,

@@ -70,7 +70,7 @@ def simulate_particles(
     out_dir
         Folder to be made. It gets the STAR files, image stacks (float16) below ``particleseries`` and ``truth``.
     n_particles, n_tilts, n_tomograms
-        Number of particles, of tilts of a series, and of tomograms (at most as many as particles).
+        Number of particles, of tilts of a series (2 or more), and of tomograms (at most as many as particles).
     box_px, pixel_size_angst
         Side of the images in pixels (even), and the size of a pixel.
     n_states, mass_difference
@@ -85,7 +85,7 @@ def simulate_particles(
     max_tilt_deg
         Tilts are spread evenly from minus to plus this angle, and acquired from 0 to both sides.
     missing_tilts
-        Up to so many tilts of a particle, drawn at random, are missing (at least one is left).
+        Up to so many tilts of a particle, drawn at random, are missing (two are left at least).
     dose_per_tilt_e_per_angst2
         Exposure by each tilt. The exposure of an image, in files and in the filter, is that of the tilts before it.
     defocus_range_angst
@@ -134,7 +134,7 @@ def simulate_particles(
         n_particles=n_particles,
         n_tilts=n_tilts,
         n_tomograms=min(n_tomograms, n_particles),
-        missing_tilts=min(missing_tilts, n_tilts - 1),
+        missing_tilts=min(missing_tilts, n_tilts - 2),
         max_tilt_deg=max_tilt_deg,
         dose_per_tilt_e_per_angst2=dose_per_tilt_e_per_angst2,
         defocus_range_angst=defocus_range_angst,

@@ -52,7 +52,8 @@ class SimulationOptions:
 
     def __post_init__(self) -> None:
         ranges = {
-            "1 or more": [(name, getattr(self, name) >= 1) for name in ("n_particles", "n_tilts", "n_tomograms")],
+            "1 or more": [(name, getattr(self, name) >= 1) for name in ("n_particles", "n_tomograms")],
+            "2 or more": [("n_tilts", self.n_tilts >= 2)],
             "0 or more": [
                 (name, getattr(self, name) >= 0)
                 for name in ("missing_tilts", "dose_per_tilt_e_per_angst2", "shift_std_px", "seed")
