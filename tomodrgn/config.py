@@ -5,9 +5,9 @@ The command line, the run folder's JSON and the notebook's forms are all made fr
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["PreprocessConfig", "TrainConfig", "VaeConfig"]
 
@@ -25,7 +25,7 @@ class PreprocessConfig(Config):
     """Multiply images by a soft circular window before the Fourier transform."""
     window_inner: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Radius up to which the window is 1, as a fraction of the half box."""
-    window_outer: Annotated[float, Field(gt=0, le=1.5)] = 0.9
+    window_outer: Annotated[float, Field(gt=0, le=1.5, validate_default=True)] = 0.9
     """Radius beyond which the window is 0, as a fraction of the half box."""
     max_radius: Annotated[float, Field(gt=0, le=0.5)] = 0.5
     """Highest spatial frequency used, in cycles per pixel; 0.5 is Nyquist."""
@@ -33,6 +33,13 @@ class PreprocessConfig(Config):
     """Weight frequencies by the exposure filter, and leave out those beyond the optimal exposure."""
     tilt_weighting: bool = True
     """Weight images by the cosine of their tilt angle."""
+
+    @field_validator("window_outer")
+    @classmethod
+    def _outer_beyond_inner(cls, outer: float, info: Any) -> float:  # a ValidationInfo, a protocol not for isinstance
+        if outer < info.data.get("window_inner", 0.0):
+            raise ValueError(f"Got {outer}, expected at least window_inner, {info.data['window_inner']}")
+        return outer
 
 
 class VaeConfig(Config):
@@ -54,7 +61,10 @@ class VaeConfig(Config):
     encoder_grid: Annotated[int, Field(ge=3, le=64)] = 11
     """Number of points across the particle at which the encoder sees its density; for frame 'particle'."""
     particle_radius: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Radius of the particle, as a fraction of the half box; for frame 'particle'."""
+    """Radius of the particle, as a fraction of the half box; for frame 'particle' and the consensus."""
+    consensus: bool = True
+    """Decode differences from the average of all particles (their weighted backprojection, within a soft sphere),
+    instead of whole volumes."""
     decoder_dim: Annotated[int, Field(ge=8, le=4096)] = 256
     """Width of the decoder's layers."""
     decoder_layers: Annotated[int, Field(ge=1, le=16)] = 3

@@ -54,7 +54,7 @@ def plot_latents(points: pd.DataFrame, colour: pd.Series | None = None) -> Figur
         if colour is not None:
             figure.colorbar(drawn, label=str(colour.name))
     else:
-        for value, rows in points.groupby(colour.loc[points.index]):
+        for value, rows in points.groupby(colour.loc[points.index], dropna=False):
             axes.scatter(rows[x], rows[y], s=8, label=str(value))
         axes.legend(frameon=False, title=str(colour.name))
     axes.set(xlabel=x, ylabel=y)

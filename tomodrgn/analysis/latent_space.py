@@ -22,9 +22,17 @@ def reduce_latents(latents: Latents, n_components: int = 2) -> pd.DataFrame:
     Returns
     -------
     Columns PC1, PC2 ... indexed by particle_id; `attrs["explained_variance_ratio"]` has the share of each.
+
+    Raises
+    ------
+    ValueError
+        If the latents have no dimension (a homogeneous model), or no component is asked for.
     """
     from sklearn.decomposition import PCA
 
+    check_dimensions(latents)
+    if n_components < 1:
+        raise ValueError(f"Got {n_components} components, expected 1 to {latents.z_dim}.")
     n = min(n_components, latents.z_dim, len(latents))
     pca = PCA(n_components=n, svd_solver="full")
     values = pca.fit_transform(latents.mu.astype(np.float64))
@@ -50,10 +58,11 @@ def cluster_latents(latents: Latents, n_clusters: int, *, seed: int = 0) -> pd.S
     Raises
     ------
     ValueError
-        If there are fewer particles than clusters.
+        If there are fewer particles than clusters, or the latents have no dimension (a homogeneous model).
     """
     from sklearn.cluster import KMeans
 
+    check_dimensions(latents)
     if not 1 <= n_clusters <= len(latents):
         raise ValueError(f"Got {n_clusters} clusters for {len(latents)} particles, expected 1 to {len(latents)}.")
     labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(latents.mu.astype(np.float64))
@@ -64,7 +73,7 @@ def cluster_latents(latents: Latents, n_clusters: int, *, seed: int = 0) -> pd.S
 
 
 def cluster_centres(latents: Latents, clusters: pd.Series) -> pd.DataFrame:
-    """The particle nearest to the mean of each cluster: a point that the data supports.
+    """The particle of each cluster that is nearest to the cluster's mean: a point that the data supports.
 
     Returns
     -------
@@ -74,15 +83,18 @@ def cluster_centres(latents: Latents, clusters: pd.Series) -> pd.DataFrame:
     ------
     KeyError
         If a particle of the clusters has no latent.
+    ValueError
+        If the latents have no dimension (a homogeneous model).
     """
     latents = latents.aligned_to(clusters.index.to_numpy())
+    check_dimensions(latents)
     labels = np.unique(clusters.to_numpy())
-    means = np.stack([latents.mu[clusters.to_numpy() == label].mean(axis=0) for label in labels])
-    nearest = nearest_particles(latents, means)
+    members = [np.flatnonzero(clusters.to_numpy() == label) for label in labels]
+    nearest = np.array([rows[_nearest_to_mean(latents.mu[rows])] for rows in members])
     table = pd.DataFrame(
         {
             "cluster": labels,
-            "n_particles": [int((clusters == label).sum()) for label in labels],
+            "n_particles": [len(rows) for rows in members],
             "particle_id": latents.particle_id[nearest],
         },
         index=[f"cluster_{label:03d}" for label in labels],
@@ -119,6 +131,22 @@ def nearest_particles(latents: Latents, points: Float[np.ndarray, "v z"]) -> Int
 
     search = NearestNeighbors(n_neighbors=1).fit(latents.mu)
     return search.kneighbors(np.asarray(points), return_distance=False)[:, 0].astype(np.int64)
+
+
+def check_dimensions(latents: Latents) -> None:
+    """Refuse the latents of a homogeneous model.
+
+    Raises
+    ------
+    ValueError
+        If the latents have no dimension.
+    """
+    if not latents.z_dim:
+        raise ValueError("Got latents of 0 dimensions, expected at least 1. Train a model with z_dim of 1 or more.")
+
+
+def _nearest_to_mean(mu: np.ndarray) -> int:
+    return int(np.square(mu - mu.mean(axis=0)).sum(axis=1).argmin())
 
 
 def _index(latents: Latents) -> pd.Index:

@@ -37,7 +37,10 @@ def traverse_latents(
 
     limit = min(latents.z_dim, len(latents))
     if not 1 <= component <= limit:
-        raise ValueError(f"Got principal component {component}, expected 1 to {limit}.")
+        raise ValueError(
+            f"Got principal component {component} of {latents.z_dim} latent dimensions and {len(latents)} particles, "
+            f"expected 1 to {limit}."
+        )
     pca = PCA(n_components=component, svd_solver="full").fit(latents.mu.astype(np.float64))
     coordinates = pca.transform(latents.mu.astype(np.float64))[:, component - 1]
     first, last = np.percentile(coordinates, percentiles)

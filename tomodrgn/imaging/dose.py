@@ -12,9 +12,7 @@ __all__ = ["critical_exposure", "exposure_mask", "exposure_weights", "tilt_weigh
 OPTIMAL_EXPOSURE = 2.51284
 
 
-def critical_exposure(
-    radius_per_angst: Float[Tensor, " p"], voltage_kv: Float[Tensor, " n"]
-) -> Float[Tensor, "n p"]:
+def critical_exposure(radius_per_angst: Float[Tensor, " p"], voltage_kv: Float[Tensor, " n"]) -> Float[Tensor, "n p"]:
     """Exposure in e/A^2 at which the signal at a frequency has fallen to 1/e.
 
     ``0.24499 k^-1.6649 + 2.8141`` at 300 kV, times 0.8 at 200 kV: Grant & Grigorieff 2015 (10.7554/eLife.06980),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tomodrgn.imaging import fourier
 
-__all__ = ["HalfGrid", "image_window", "radii", "slice_coordinates", "soft_spherical_mask"]
+__all__ = ["HalfGrid", "image_window", "in_canonical_half", "radii", "slice_coordinates", "soft_spherical_mask"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class HalfGrid:
         Their frequencies in cycles per pixel, (p, 2) order xy or (p, 3) order xyz.
     box_px
         Side of the image or volume.
+
+    Raises
+    ------
+    ValueError
+        By `of_image` and `of_volume`, if no frequency lies below the maximum radius.
     """
 
     index: Int64[Tensor, " p"]
@@ -57,6 +62,11 @@ class HalfGrid:
         radius = frequencies.norm(dim=-1)
         keep = in_canonical_half(frequencies) & (radius < min(max_radius, 0.5)) & (radius > 0)
         index = keep.nonzero().squeeze(-1)
+        if not len(index):
+            raise ValueError(
+                f"Got max_radius {max_radius:g} cycles per pixel for box {box_px}, below which there is no frequency, "
+                f"expected more than {1 / box_px:g}. Raise max_radius (Nyquist is 0.5)."
+            )
         return cls(index, frequencies[index], box_px)
 
     @cached_property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-__all__ = ["axis_rotation", "euler_to_rotation", "tilt_angle_deg"]
+__all__ = ["axis_rotation", "euler_to_rotation"]
 
 
 def axis_rotation(axis: str, angle_deg: Float[np.ndarray, " n"] | float) -> Float64[np.ndarray, "n 3 3"]:
@@ -67,8 +67,3 @@ def euler_to_rotation(
     """
     minus = [-np.asarray(angle, dtype=np.float64) for angle in (rot_deg, tilt_deg, psi_deg)]
     return axis_rotation("z", minus[2]) @ axis_rotation("y", minus[1]) @ axis_rotation("z", minus[0])
-
-
-def tilt_angle_deg(tilt_rotation: Float[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, " n"]:
-    """Unsigned angle between the beam and the specimen's z axis, from the rotation tomogram -> image, in degrees."""
-    return np.rad2deg(np.arccos(np.clip(tilt_rotation[:, 2, 2], -1.0, 1.0)))

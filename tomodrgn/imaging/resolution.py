@@ -32,16 +32,16 @@ def fourier_shell_correlation(
     Raises
     ------
     ValueError
-        If the maps (or the mask) are not cubes of one shape.
+        If the maps (or the mask) are not cubes of one even side.
     """
-    if volume_a.shape != volume_b.shape or len(set(volume_a.shape)) != 1 or volume_a.ndim != 3:
+    box = volume_a.shape[-1]
+    if not volume_a.shape == volume_b.shape == (box, box, box) or box % 2:
         raise ValueError(
-            f"Got maps of shapes {volume_a.shape} and {volume_b.shape}, expected two cubes of one size. "
+            f"Got maps of shapes {volume_a.shape} and {volume_b.shape}, expected two cubes of one even side. "
             "Crop or resample one of them to the box of the other."
         )
     if mask is not None and mask.shape != volume_a.shape:
         raise ValueError(f"Got a mask of shape {mask.shape}, expected that of the maps, {volume_a.shape}.")
-    box = volume_a.shape[-1]
     maps = torch.stack([torch.from_numpy(np.array(v, dtype=np.float64)) for v in (volume_a, volume_b)])
     if mask is not None:
         maps = maps * torch.from_numpy(np.array(mask, dtype=np.float64))

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +52,27 @@ class TiltDataset:
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def read_images(self, image_rows: np.ndarray) -> Float32[np.ndarray, "i d d"]:
-        """Raw pixels of the given images, converted to float32 before any arithmetic, (i, d, d)."""
+        """Raw pixels of the given images, converted to float32 before any arithmetic, (i, d, d).
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If a stack is gone or damaged, or no longer holds the images that it held when the particles were read.
+        """
         box = self.particles.box_px
         images = np.empty((len(image_rows), box, box), dtype=np.float32)
         stacks = self.particles.stack_index[image_rows]
         slices = self.particles.slice_index[image_rows]
         for stack in np.unique(stacks):
             wanted = stacks == stack
-            images[wanted] = self._stack(int(stack))[slices[wanted]]
+            found = self._stack(int(stack))
+            last = int(slices[wanted].max())
+            if found.shape[1] != box or last >= len(found):
+                raise ValueError(
+                    f"Got {self.particles.stack_paths[stack]} with {len(found)} images of {found.shape[1]} px, "
+                    f"expected image {last + 1} of {box} px. The stack has changed: read the particles again."
+                )
+            images[wanted] = found[slices[wanted]]
         return images
 
     def read_batch(self, particles: np.ndarray, image_rows: list[np.ndarray]) -> RawBatch:
@@ -81,7 +95,7 @@ class TiltDataset:
         return self._open[stack]
 
     def batches(self, choices: Iterable[tuple[np.ndarray, list[np.ndarray]]]) -> Iterator[RawBatch]:
-        """Read batches one ahead of their use, in a thread of its own.
+        """Read batches a few ahead of their use, in a thread of its own, whose errors are raised here.
 
         Parameters
         ----------
@@ -93,10 +107,9 @@ class TiltDataset:
 
         def put(item: RawBatch | BaseException | None) -> None:
             while not stop.is_set():
-                try:
-                    return ready.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
+                with suppress(queue.Full):
+                    ready.put(item, timeout=0.1)
+                    return
 
         def read() -> None:
             try:

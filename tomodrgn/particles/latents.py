@@ -29,6 +29,11 @@ class Latents:
         Logarithm of the posterior variance along each axis, (k, z).
     covariance
         Full posterior covariance, (k, z, z), where the model gives one.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, or a particle id repeats.
     """
 
     particle_id: np.ndarray
@@ -43,9 +48,21 @@ class Latents:
                 f"Got latents of shapes {self.mu.shape} and {self.logvar.shape} for {k} particles, "
                 "expected (k, z) twice. Give one row for each particle id."
             )
-        for array in (self.particle_id, self.mu, self.logvar, self.covariance):
+        if self.covariance is not None and self.covariance.shape != (k, self.z_dim, self.z_dim):
+            raise ValueError(
+                f"Got a covariance of shape {self.covariance.shape} for {k} particles, "
+                f"expected {(k, self.z_dim, self.z_dim)}. Give one matrix for each particle id."
+            )
+        unique, counts = np.unique(self.particle_id, return_counts=True)
+        if len(unique) != k:
+            twice = str(unique[np.argmax(counts)])
+            raise ValueError(f"Got latents of particle {twice!r} {counts.max()} times, expected one of each.")
+        for name in ("particle_id", "mu", "logvar", "covariance"):
+            array = getattr(self, name)
             if array is not None:
-                array.flags.writeable = False
+                view = array.view()  # read-only here, and untouched where it came from
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     def __len__(self) -> int:
         return len(self.particle_id)
@@ -84,8 +101,14 @@ class Latents:
         columns = names + [f"{name}_std" for name in names]
         return pd.DataFrame(values, index=pd.Index(self.particle_id, name="particle_id"), columns=columns)
 
-    def save(self, path: Path | str, *, overwrite: bool = True) -> None:
-        """Write as an .npz archive of plain arrays, at once or not at all."""
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write as an .npz archive of plain arrays, at once or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and `overwrite` is False.
+        """
         arrays = {"particle_id": self.particle_id.astype(np.str_), "mu": self.mu, "logvar": self.logvar}
         if self.covariance is not None:
             arrays["covariance"] = self.covariance
@@ -105,15 +128,16 @@ class Latents:
         """
         try:
             with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name].astype(np.float32) for name in archive.files if name != "particle_id"}
                 return cls(
-                    particle_id=archive["particle_id"],
-                    mu=archive["mu"],
-                    logvar=archive["logvar"],
-                    covariance=archive.get("covariance"),
+                    particle_id=archive["particle_id"].astype(np.str_),
+                    mu=arrays["mu"],
+                    logvar=arrays["logvar"],
+                    covariance=arrays.get("covariance"),
                 )
         except FileNotFoundError:
             raise FileNotFoundError(f"Got latents file {path}, which does not exist. Check the name.") from None
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"Got {path}, expected an .npz archive with particle_id, mu and logvar ({error}). "
                 "Write it again: tomodrgn embed RUN PARTICLES.star OUT.npz"

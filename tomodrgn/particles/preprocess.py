@@ -70,6 +70,7 @@ class FourierBatch:
 
     @property
     def n_particles(self) -> int:
+        """Number of particles in the batch, b."""
         return len(self.particles)
 
     def take_images(self, images: Bool[Tensor, " i"]) -> FourierBatch:
