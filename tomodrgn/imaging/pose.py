@@ -23,6 +23,11 @@ def axis_rotation(axis: str, angle_deg: Float[np.ndarray, " n"] | float) -> Floa
     angle_deg
         Angles in degrees.
 
+    Raises
+    ------
+    ValueError
+        If the axis has another name.
+
     Examples
     --------
     A quarter turn about z takes x to y:
@@ -30,6 +35,8 @@ def axis_rotation(axis: str, angle_deg: Float[np.ndarray, " n"] | float) -> Floa
     >>> (axis_rotation("z", 90.0)[0] @ [1.0, 0.0, 0.0]).round(6).tolist()
     [0.0, 1.0, 0.0]
     """
+    if axis not in ("x", "y", "z"):
+        raise ValueError(f"Got axis {axis!r}, expected 'x', 'y' or 'z'.")
     angle = np.deg2rad(np.atleast_1d(np.asarray(angle_deg, dtype=np.float64)))
     cos, sin = np.cos(angle), np.sin(angle)
     i = "xyz".index(axis)
