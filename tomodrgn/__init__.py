@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tomodrgn import plots
+    from tomodrgn import plots, widgets
     from tomodrgn.analysis.latent_space import cluster_latents, reduce_latents
     from tomodrgn.analysis.paths import traverse_latents
     from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tomodrgn.particles.read import read_particles, write_particles
     from tomodrgn.particles.simulate import simulate_particles
     from tomodrgn.training.embed import embed_particles
+    from tomodrgn.training.job import start_training
     from tomodrgn.training.run import Run
     from tomodrgn.training.train import train
     from tomodrgn.volumes.backproject import backproject
@@ -50,8 +51,10 @@ __all__ = [
     "read_particles",
     "reduce_latents",
     "simulate_particles",
+    "start_training",
     "train",
     "traverse_latents",
+    "widgets",
     "write_particles",
 ]
 
@@ -72,11 +75,12 @@ _HOMES = {
     "read_particles": "tomodrgn.particles.read",
     "reduce_latents": "tomodrgn.analysis.latent_space",
     "simulate_particles": "tomodrgn.particles.simulate",
+    "start_training": "tomodrgn.training.job",
     "train": "tomodrgn.training.train",
     "traverse_latents": "tomodrgn.analysis.paths",
     "write_particles": "tomodrgn.particles.read",
 }
-_ROOMS = ("plots",)
+_ROOMS = ("plots", "widgets")
 
 
 def __getattr__(name: str) -> Any:

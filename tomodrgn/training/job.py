@@ -152,7 +152,8 @@ class TrainingJob:
         mine = number is None or status.get("pid") == number
         said = str(status.get("state", "none")) if mine else "none"
         if running:
-            return "running" if said == "running" else "starting"
+            # Its last words come a little before its end.
+            return "starting" if said == "none" else "running"
         if self.exit_code not in (None, 0) and said in ("none", "running"):
             return "interrupted" if (self.exit_code or 0) < 0 else "failed"
         return "interrupted" if said == "running" else said

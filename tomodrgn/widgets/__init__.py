@@ -1,0 +1,46 @@
+"""Hands and eyes: views of a run in a notebook. State is traits, and every gesture can be typed as well.
+
+Needs the notebook extra: ``pip install "tomodrgn[notebook]"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tomodrgn.widgets.config_form import ConfigForm
+    from tomodrgn.widgets.latent_explorer import LatentExplorer
+    from tomodrgn.widgets.selection import Selection
+    from tomodrgn.widgets.training_monitor import TrainingMonitor
+    from tomodrgn.widgets.volume_viewer import VolumeViewer
+
+__all__ = ["ConfigForm", "LatentExplorer", "Selection", "TrainingMonitor", "VolumeViewer"]
+
+_HOMES = {
+    "ConfigForm": "config_form",
+    "LatentExplorer": "latent_explorer",
+    "Selection": "selection",
+    "TrainingMonitor": "training_monitor",
+    "VolumeViewer": "volume_viewer",
+}
+_EXTRA = {"IPython", "anywidget", "ipywidgets", "jscatter", "k3d", "plotly", "traitlets"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. See dir({__name__}) for its names.")
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _EXTRA:
+            raise
+        raise ImportError(
+            f'Got no module {error.name!r}, which {name} needs. Install it: pip install "tomodrgn[notebook]"'
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

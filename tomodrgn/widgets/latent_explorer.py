@@ -1,0 +1,203 @@
+"""Scatter of the latents, coloured by any column; a lasso writes the Selection."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import jscatter
+import numpy as np
+import pandas as pd
+import traitlets
+
+from tomodrgn.analysis.latent_space import reduce_latents
+from tomodrgn.training.run import Run
+from tomodrgn.widgets.colours import colour_column
+from tomodrgn.widgets.selection import Selection
+
+__all__ = ["LatentExplorer"]
+
+MAX_COMPONENTS = 8
+
+
+class LatentExplorer(ipywidgets.VBox):
+    """All particles of a run as points; a lasso chooses some.
+
+    Parameters
+    ----------
+    run
+        A run, or its folder.
+    epoch
+        Epoch whose latents are shown; None is the last.
+    clusters
+        A class for each particle, as of `cluster_latents`: the column `cluster`.
+    columns
+        Further columns to colour by, indexed by particle_id.
+    selection
+        A Selection of another view, to be shared.
+    height
+        Of the picture, in pixels of the screen.
+
+    Attributes
+    ----------
+    x, y
+        The columns on the axes; at first the first two principal components.
+    colour
+        The column that colours the points.
+    selection
+        The chosen particles; `ParticleSet.subset` takes it.
+    table
+        One row a particle: principal components PC1 ..., clusters, every STAR column, latents z1 ...
+
+    Raises
+    ------
+    ValueError
+        If the run has no latents (z_dim 0).
+    KeyError
+        If `clusters` or `columns` lack a particle, or `selection` is of other particles.
+    """
+
+    x = traitlets.Unicode()
+    y = traitlets.Unicode()
+    colour = traitlets.Unicode()
+    selection = traitlets.Instance(Selection)
+
+    def __init__(
+        self,
+        run: Run | Path | str,
+        epoch: int | None = None,
+        *,
+        clusters: pd.Series | None = None,
+        columns: pd.DataFrame | None = None,
+        selection: Selection | None = None,
+        height: int = 420,
+    ) -> None:
+        opened = run if isinstance(run, Run) else Run.open(run)
+        self.table = _table(opened, epoch, clusters, columns)
+        names = self.table.index.astype(str)
+        shared = selection if selection is not None else Selection(names)
+        if set(shared.known_ids) != set(names):
+            raise KeyError(
+                f"Got a Selection of other particles than those of run {opened.folder}. Use one of this run."
+            )
+        varied = [str(c) for c in self.table if self.table[c].nunique() > 1]  # noqa: PD101 (missing values count too)
+        self._colourings = {c: colour_column(self.table[c]) for c in varied}
+        complete = [c for c in self._colourings if self.table[c].notna().all()]
+        numeric = [c for c in complete if not self._colourings[c].is_categorical]
+        self._names, self._quiet = pd.Index(names), False
+        super().__init__(
+            x=numeric[0], y=numeric[min(1, len(numeric) - 1)], colour=_first_colour(self._colourings), selection=shared
+        )
+        self.scatter = self._plot(height)
+        controls = []
+        for name, options in (("x", numeric), ("y", numeric), ("colour", list(self._colourings))):
+            layout = ipywidgets.Layout(width="240px")
+            choice = ipywidgets.Dropdown(
+                options=options, description=name, layout=layout, style={"description_width": "50px"}
+            )
+            choice.add_class(f"tomodrgn-{name}")
+            ipywidgets.link((self, name), (choice, "value"))
+            controls.append(choice)
+        self._count = ipywidgets.HTML()
+        clear = ipywidgets.Button(description="Clear", tooltip="Choose nothing", layout=ipywidgets.Layout(width="70px"))
+        clear.on_click(lambda _: self.selection.clear())
+        below = ipywidgets.HBox([clear, self._count], layout=ipywidgets.Layout(align_items="center"))
+        self.children = [ipywidgets.HBox(controls), self.scatter.show(), below]
+        self.scatter.widget.observe(self._lassoed, names="selection")
+        self.selection.observe(self._show_selection, names="particle_ids")
+        self._show_selection()
+
+    def select(self, particle_ids: Iterable[str]) -> None:
+        """Choose these particles and no others.
+
+        Raises
+        ------
+        KeyError
+            If a name is unknown.
+        """
+        self.selection.set(particle_ids)
+
+    def _plot(self, height: int) -> Any:
+        frame = pd.DataFrame({name: found.drawn for name, found in self._colourings.items()}).reset_index(drop=True)
+        scatter = jscatter.Scatter(
+            data=frame,
+            x=self.x,
+            y=self.y,
+            height=height,
+            mouse_mode="lasso",
+            size=6 if len(frame) < 3000 else 3,
+            opacity=0.8,
+            axes_labels=True,
+            legend=True,
+            transition_points=False,
+        )
+        self._paint(scatter)
+        return scatter
+
+    def _paint(self, scatter: Any) -> None:
+        found = self._colourings[self.colour]
+        # Colours as a list and the norm every time: jupyter-scatter keeps the norm of the column before.
+        scatter.color(by=self.colour, map=found.colours, norm=found.norm)
+
+    @traitlets.validate("x", "y", "colour")
+    def _known(self, proposal: dict) -> str:
+        name = str(proposal["value"])
+        allowed = list(self._colourings)
+        if proposal["trait"].name != "colour":
+            allowed = [c for c in allowed if not self._colourings[c].is_categorical and self.table[c].notna().all()]
+        if name not in allowed:
+            raise ValueError(f"Got column {name!r} for {proposal['trait'].name}, expected one of {allowed}.")
+        return name
+
+    @traitlets.observe("x", "y")
+    def _move(self, change: dict) -> None:
+        scatter = getattr(self, "scatter", None)
+        if scatter is not None:
+            setter = scatter.x if change["name"] == "x" else scatter.y
+            setter(change["new"], scale=self._colourings[change["new"]].norm)
+
+    @traitlets.observe("colour")
+    def _recolour(self, change: dict) -> None:
+        scatter = getattr(self, "scatter", None)
+        if scatter is not None:
+            self._paint(scatter)
+
+    def _lassoed(self, change: dict) -> None:
+        rows = np.asarray(change["new"], dtype=np.int64)
+        if not self._quiet:
+            self.selection.set(self._names[rows])
+
+    def _show_selection(self, change: dict | None = None) -> None:
+        rows = self._names.get_indexer(pd.Index(self.selection.particle_ids))
+        self._count.value = html.escape(f"{len(rows)} of {len(self._names)} particles chosen")
+        drawn = np.sort(np.asarray(self.scatter.widget.selection, dtype=np.int64))
+        if not np.array_equal(drawn, np.sort(rows)):
+            self._quiet = True
+            try:
+                self.scatter.selection(rows)
+            finally:
+                self._quiet = False
+
+
+def _table(run: Run, epoch: int | None, clusters: pd.Series | None, columns: pd.DataFrame | None) -> pd.DataFrame:
+    """Components and clusters first, then further columns, then those of the run."""
+    latents = run.latents(epoch)
+    if not latents.z_dim:
+        raise ValueError(f"Got run {run.folder} with z_dim 0, expected one with latents. Train with a larger z_dim.")
+    table = reduce_latents(latents, MAX_COMPONENTS)
+    for part in (clusters, columns):
+        if part is None:
+            continue
+        missing = table.index.difference(part.index)
+        if len(missing):
+            raise KeyError(f"Got columns without particle {missing[0]!r} ({len(missing)} such), expected all of them.")
+        table = table.join(part.rename("cluster").astype(str) if isinstance(part, pd.Series) else part)
+    own = run.table(epoch)
+    return table.join(own.drop(columns=[c for c in own if c in table]))
+
+
+def _first_colour(names: Iterable[str]) -> str:
+    return "cluster" if "cluster" in names else next(iter(names))
