@@ -178,5 +178,5 @@ def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -
             )
         cells = texts[row].strip("[]() ").split(",")
         left = set(np.flatnonzero(mask)[particles.source_slot[images]].tolist())
-        texts[row] = "[" + ",".join(c if i in left or not mask[i] else "0" for i, c in enumerate(cells)) + "]"
+        texts[row] = "[" + ",".join(c if i in left else "0" for i, c in enumerate(cells)) + "]"
     return kept.assign(**{column: texts}) if len(changed) else kept
