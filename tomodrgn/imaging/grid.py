@@ -96,6 +96,12 @@ def in_canonical_half(frequencies: Float[Tensor, "*m c"]) -> Bool[Tensor, "*m"]:
     return keep
 
 
+def fold_into_half(frequencies: Float[Tensor, "*m c"]) -> tuple[Float[Tensor, "*m c"], Float[Tensor, "*m"]]:
+    """Frequencies of the canonical half: (k, 1) where k lies in it, else (-k, -1); conjugate values where -1."""
+    sign = torch.where(in_canonical_half(frequencies), 1.0, -1.0)
+    return frequencies * sign[..., None], sign
+
+
 def slice_coordinates(
     frequencies_xy: Float[Tensor, "p 2"], rotations: Float[Tensor, "i 3 3"]
 ) -> Float[Tensor, "i p 3"]:

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from tomodrgn.imaging import fourier, grid
 
-__all__ = ["FourierFeatures", "ParticleFrame", "ResidualMlp", "TiltPooling", "draw_weights"]
+__all__ = [
+    "FixedNorm",
+    "FourierFeatures",
+    "ParticleFrame",
+    "ResidualMlp",
+    "TiltPooling",
+    "draw_weights",
+    "mean_by_owner",
+]
 
 
 class ResidualMlp(nn.Module):
@@ -32,6 +40,22 @@ class ResidualMlp(nn.Module):
         for layer in self.residual:
             x = x + torch.relu(layer(x))
         return self.last(x)
+
+
+class FixedNorm(nn.Module):
+    """Subtract a mean and divide by a standard deviation that are set once and kept with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def forward(self, x: Float[Tensor, "b i"]) -> Float[Tensor, "b i"]:
+        """Rows centred and scaled."""
+        return (x - self.mean) / self.std
 
 
 class FourierFeatures(nn.Module):
@@ -56,8 +80,9 @@ class FourierFeatures(nn.Module):
         self.register_buffer("vectors", vectors)
 
     def forward(self, coordinates: Float[Tensor, "m 3"]) -> Float[Tensor, "m f"]:
-        """Features of frequencies in cycles per pixel."""
-        phase = coordinates @ (2 * math.pi * self.vectors)
+        """Features of frequencies in cycles per pixel; phases of many turns, so never in half precision."""
+        with torch.autocast(coordinates.device.type, enabled=False):
+            phase = coordinates @ (2 * math.pi * self.vectors)
         return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)
 
 
@@ -97,9 +122,7 @@ class ParticleFrame(nn.Module):
     def __len__(self) -> int:
         return len(self.points)
 
-    def forward(
-        self, values: Complex[Tensor, "i p"], rotations: Float[Tensor, "i 3 3"]
-    ) -> Float[Tensor, "i s"]:
+    def forward(self, values: Complex[Tensor, "i p"], rotations: Float[Tensor, "i 3 3"]) -> Float[Tensor, "i s"]:
         """Densities at the s points, in units in which the noise of an unweighted image has standard deviation ~1.
 
         Parameters
@@ -115,7 +138,8 @@ class ParticleFrame(nn.Module):
         half = half.view(len(values), box, -1)
         fourier.complete_friedel(half, ndim=2)
         images = fourier.irfft2_centred(half, box) * (box / self.lowpass.square().sum().sqrt())
-        xy = torch.einsum("icj,sj->isc", rotations[:, :2], self.points)  # pixels from the centre
+        with torch.autocast(values.device.type, enabled=False):  # bfloat16 would move points by half a pixel
+            xy = torch.einsum("icj,sj->isc", rotations[:, :2], self.points)  # pixels from the centre
         # grid_sample's corners are -1 and 1 at the outer edges of the outer pixels; index d // 2 is the centre.
         corners = (2 * xy + 1) / box
         return nn.functional.grid_sample(images[:, None], corners[:, :, None], align_corners=False)[:, 0, :, 0]
@@ -146,10 +170,12 @@ class TiltPooling(nn.Module):
             If concatenate meets a particle with another number of tilts.
         """
         if self.kind == "concatenate":
-            if len(features) != n_particles * self.n_tilts:
+            counts = torch.bincount(owner, minlength=n_particles)
+            if (counts != self.n_tilts).any():
                 raise ValueError(
-                    f"Got {len(features)} tilt images for {n_particles} particles, expected {self.n_tilts} for each, as "
-                    "pooling 'concatenate' needs. Use pooling 'mean' or 'max', or a fixed tilts_per_particle."
+                    f"Got particles with {int(counts.min())} to {int(counts.max())} tilt images, expected "
+                    f"{self.n_tilts} of each, as pooling 'concatenate' needs. Use pooling 'mean' or 'max', or a fixed "
+                    "tilts_per_particle."
                 )
             return features.view(n_particles, self.out_dim)
         shape = (n_particles, features.shape[-1])
@@ -157,9 +183,14 @@ class TiltPooling(nn.Module):
             index = owner[:, None].expand_as(features)
             empty = features.new_full(shape, -torch.inf)
             return empty.scatter_reduce(0, index, features, reduce="amax")
-        total = features.new_zeros(shape).index_add(0, owner, features)
-        count = features.new_zeros(n_particles).index_add(0, owner, features.new_ones(len(owner)))
-        return total / count[:, None]
+        return mean_by_owner(features, owner, n_particles)
+
+
+def mean_by_owner(rows: Float[Tensor, "i f"], owner: Int64[Tensor, " i"], n_owners: int) -> Float[Tensor, "b f"]:
+    """Mean of the rows of each owner."""
+    total = rows.new_zeros(n_owners, rows.shape[-1]).index_add(0, owner, rows)
+    count = torch.bincount(owner, minlength=n_owners)
+    return total / count[:, None]
 
 
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:

@@ -8,13 +8,24 @@ Friedel half of Fourier space only: callers flip coordinates into it and conjuga
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from tomodrgn.config import VaeConfig
-from tomodrgn.imaging import grid
-from tomodrgn.model.layers import FourierFeatures, ParticleFrame, ResidualMlp, TiltPooling, draw_weights
+from tomodrgn.imaging import grid, gridding
+from tomodrgn.model.layers import (
+    FixedNorm,
+    FourierFeatures,
+    ParticleFrame,
+    ResidualMlp,
+    TiltPooling,
+    draw_weights,
+    mean_by_owner,
+)
+from tomodrgn.model.split_components import find_split_components
 from tomodrgn.particles.preprocess import FourierBatch
 
 __all__ = ["TiltSeriesVae"]
@@ -50,6 +61,15 @@ class TiltSeriesVae(nn.Module):
         self.decoder = ResidualMlp(2 * n_frequencies, config.decoder_dim, 2, config.decoder_layers)
         self.from_latent = nn.Linear(config.z_dim, config.decoder_dim, bias=False) if config.z_dim else None
         draw_weights(self, generator)
+        self.consensus: Tensor | None
+        self.register_buffer("consensus", None, persistent=False)
+        if config.consensus:
+            nn.init.zeros_(self.decoder.last.weight)
+            nn.init.zeros_(self.decoder.last.bias)
+
+    def set_consensus(self, volume: Float[Tensor, "d d d"]) -> None:
+        """Give the map (axes zyx, in units of the scaled images) from which the decoder's differences are counted."""
+        self.consensus = gridding.prepare_sampling(volume)
 
     def _build_encoder(self, max_radius: float, n_tilts: int) -> None:
         config, layers, width = self.config, self.config.encoder_layers, self.config.encoder_dim
@@ -61,20 +81,59 @@ class TiltSeriesVae(nn.Module):
         else:
             seen = 2 * len(grid.HalfGrid.of_image(self.box_px, max_radius=max_radius))
         self.pooling = TiltPooling(config.pooling, config.tilt_feature_dim, n_tilts)
+        self.tilt_norm = FixedNorm(seen)
         self.tilt_encoder = ResidualMlp(seen, width, config.tilt_feature_dim, layers)
         self.particle_encoder = ResidualMlp(self.pooling.out_dim, width, 2 * config.z_dim, layers)
+        self.linear_encoder = nn.Linear(seen, config.z_dim) if config.encoder_frame == "particle" else None
+
+    def seen_by_encoder(self, batch: FourierBatch) -> Float[Tensor, "i s"]:
+        """What the encoder sees of each image: densities at the particle's points, or Fourier coefficients.
+
+        Densities are those of the image minus the projection of the consensus, if there is one.
+        """
+        if self.config.encoder_frame == "image":
+            return batch.encoder_input.flatten(1)
+        if self.consensus is not None:
+            coordinates, sign = grid.fold_into_half(grid.slice_coordinates(batch.frequencies, batch.rotations))
+            slices = gridding.sample_half_volume(self.consensus, coordinates.reshape(-1, 3))  # (i p, 2)
+            slices = torch.complex(slices[:, 0], slices[:, 1] * sign.flatten()).view(sign.shape)
+            batch = replace(batch, values=batch.values - batch.transfer * slices)
+        return self.frame(batch.gridding_terms()[0], batch.rotations)
+
+    @torch.no_grad()
+    def start_encoder(self, first: Float[Tensor, "k s"], second: Float[Tensor, "k s"], seen_std: float) -> None:
+        """Start the encoder of frame "particle" from the components in which two halves of the tilts agree.
+
+        The linear part is set to these components. With reliability r (share of signal in the variance) latent means
+        get the variance r and posteriors the variance 1 - r, as a standard normal prior asks. The networks
+        start at zero on top of that.
+
+        Parameters
+        ----------
+        first, second
+            For each particle the mean over either half of its tilts of what the encoder sees.
+        seen_std
+            Root mean square of what is seen of single tilts.
+        """
+        found = find_split_components(first.double(), second.double(), self.config.z_dim)
+        self.linear_encoder.weight.copy_(found.weight)
+        self.linear_encoder.bias.copy_(-found.weight @ found.centre)
+        self.tilt_norm.mean.copy_(found.centre)
+        self.tilt_norm.std.fill_(seen_std)
+        last = self.particle_encoder.last
+        last.weight.zero_()
+        last.bias.copy_(torch.cat([torch.zeros_like(found.reliability), torch.log(1 - found.reliability)]))
 
     def encode(self, batch: FourierBatch) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b z"]]:
         """Mean and log variance of the latent of each particle of a batch."""
         if not self.config.z_dim:
             empty = batch.weighting.new_zeros(batch.n_particles, 0)
             return empty, empty
-        if self.config.encoder_frame == "particle":
-            seen = self.frame(batch.gridding_terms()[0], batch.rotations)  # (i, s)
-        else:
-            seen = batch.encoder_input.flatten(1)  # (i, 2p)
-        pooled = self.pooling(self.tilt_encoder(seen), batch.owner, batch.n_particles)
+        seen = self.seen_by_encoder(batch)
+        pooled = self.pooling(self.tilt_encoder(self.tilt_norm(seen)), batch.owner, batch.n_particles)
         mean, log_variance = self.particle_encoder(pooled).chunk(2, dim=-1)
+        if self.linear_encoder is not None:
+            mean = mean + self.linear_encoder(mean_by_owner(seen, batch.owner, batch.n_particles))
         return mean, log_variance
 
     def decode(
@@ -87,13 +146,16 @@ class TiltSeriesVae(nn.Module):
         hidden = self.decoder.first(self.features(coordinates))  # (m, h)
         if self.from_latent is not None:
             hidden = hidden + self.from_latent(z).index_select(0, owner)
-        return self.decoder.after_first(hidden)
+        return self._with_consensus(self.decoder.after_first(hidden), coordinates)
 
-    def decode_shared(
-        self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]
-    ) -> Float[Tensor, "v m 2"]:
+    def _with_consensus(self, values: Tensor, coordinates: Tensor) -> Tensor:
+        return values if self.consensus is None else values + gridding.sample_half_volume(self.consensus, coordinates)
+
+    def decode_shared(self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]) -> Float[Tensor, "v m 2"]:
         """Values of v volumes at the same frequencies; features and their layer are computed once for all."""
         hidden = self.decoder.first(self.features(coordinates))  # (m, h)
         if self.from_latent is None:
-            return self.decoder.after_first(hidden).expand(len(z), -1, -1)
-        return torch.stack([self.decoder.after_first(hidden + offset) for offset in self.from_latent(z)])
+            values = self.decoder.after_first(hidden).expand(len(z), -1, -1)
+        else:
+            values = torch.stack([self.decoder.after_first(hidden + offset) for offset in self.from_latent(z)])
+        return self._with_consensus(values, coordinates)

@@ -114,9 +114,9 @@ class FourierBatch:
         keep = self.loss_weights > 0
         owner = self.owner[:, None].expand(keep.shape)[keep]
         xyz, values = coordinates[keep], torch.view_as_real(self.values)[keep]  # (m, 3), (m, 2)
-        sign = torch.where(grid.in_canonical_half(xyz), 1.0, -1.0)
+        xyz, sign = grid.fold_into_half(xyz)
         return DecodePoints(
-            coordinates=xyz * sign[:, None],
+            coordinates=xyz,
             owner=owner,
             target=torch.stack([values[:, 0], values[:, 1] * sign], dim=-1),
             transfer=self.transfer[keep],

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from tomodrgn.io import mrc
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.latents import Latents
@@ -74,13 +75,16 @@ def encode_all(
 def build_model(run: Run) -> TiltSeriesVae:
     """The model of a run with its initial weights."""
     settings = run.settings
-    return TiltSeriesVae(
+    model = TiltSeriesVae(
         run.model_config,
         settings["box_px"],
         max_radius=run.preprocess_config.max_radius,
         n_tilts=settings["n_tilts"],
         seed=run.train_config.seed,
     )
+    if run.model_config.consensus:
+        model.set_consensus(torch.from_numpy(mrc.read_volume(run.folder / "consensus.mrc")[0]))
+    return model
 
 
 def load_model(run: Run, epoch: int | None = None) -> TiltSeriesVae:

@@ -6,6 +6,7 @@ The folder, version 1::
                      and of the source STAR file: path, sha256, datadir, dialect, flags
     particles.star   exactly the particles used, every source column, and tomodrgnParticleId
                      (an optimisation set adds tomograms.star and optimisation_set.star)
+    consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
     history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
     status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
     log.txt          what the training process printed
@@ -31,9 +32,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.io import mrc
 from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
@@ -71,6 +74,7 @@ class Run:
         training: TrainConfig,
         scale: float,
         n_tilts: int,
+        consensus: np.ndarray | None = None,
         overwrite: bool = False,
     ) -> Run:
         """Make a new run folder for these particles.
@@ -107,6 +111,8 @@ class Run:
         }
         folder.mkdir(parents=True, exist_ok=True)
         write_source(particles, folder, overwrite=True)
+        if consensus is not None:
+            mrc.write_volume(folder / "consensus.mrc", consensus, particles.pixel_size_angst, overwrite=True)
         _write_json(folder / "run.json", settings)
         return cls(folder, settings)
 
@@ -243,7 +249,7 @@ def _clear(folder: Path, *, overwrite: bool) -> None:
         )
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("run.json", "history.csv", "status.json"):
+    for name in ("run.json", "history.csv", "status.json", "consensus.mrc"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -1,8 +1,6 @@
 """Images and poses -> half maps, FSC, filtered map; of all particles or of a selection.
 
-Weighted gridding: every Fourier coefficient is spread over the eight nearest voxels of a volume padded twofold,
-numerator ``ctf w F`` and denominator ``ctf^2 w``; the map is their quotient, divided in real space by the transform of
-the trilinear kernel.
+Weighted gridding (see `tomodrgn.particles.gridding`) on a grid padded twofold.
 """
 
 from __future__ import annotations
@@ -14,21 +12,19 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float32, Float64, Int8
-from torch import Tensor
 
 from tomodrgn.config import PreprocessConfig
 from tomodrgn.imaging import fourier, grid, resolution
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import replacing
-from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.preprocess import FourierBatch, Preprocessor, estimate_scale
+from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.embed import default_device
 
 __all__ = ["Reconstruction", "ReferenceComparison", "backproject"]
 
 PADDING = 2
-BATCH_PARTICLES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,14 +163,9 @@ def backproject(
     chosen = default_device(device)
     scale = estimate_scale(particles, config, seed=seed)
     preprocessor = Preprocessor(particles, config, scale=scale, padding=PADDING, device=chosen)
-    half_of = torch.from_numpy(half_sets(particles, seed=seed).astype(np.int64)).to(chosen)
-    sums = _GriddingSums(particles.box_px * PADDING, chosen)
-    for raw in TiltDataset(particles).batches(sample_batches(particles, BATCH_PARTICLES)):
-        batch = preprocessor(raw)
-        sums.add(batch, half_of[batch.particles][batch.owner])
-    factor = scale * particles.box_px**-0.5
+    sums = grid_particles(preprocessor, half_sets(particles, seed=seed))
     half_1, half_2, full = (
-        sums.volume(halves, particles.box_px, regularisation) * factor for halves in ((0,), (1,), (0, 1))
+        sums.volume(halves, regularisation=regularisation) * np.float32(scale) for halves in ((1,), (2,), (1, 2))
     )
     mask = grid.soft_spherical_mask(particles.box_px, mask_radius).numpy()
     fsc = resolution.fourier_shell_correlation(half_1, half_2, mask)
@@ -197,57 +188,6 @@ def half_sets(particles: ParticleSet, *, seed: int = 0) -> Int8[np.ndarray, " k"
         return np.array(known)
     order = np.random.default_rng(seed).permutation(len(particles))
     return (1 + (order % 2)).astype(np.int8)
-
-
-class _GriddingSums:
-    """Numerator and denominator of both halves on (D, D, D / 2 + 1) half grids, spread trilinearly."""
-
-    def __init__(self, box_px: int, device: torch.device) -> None:
-        self.box_px, self.columns = box_px, box_px // 2 + 2  # one more column, for the neighbours of Nyquist
-        self.size = box_px * box_px * self.columns
-        self.sums = torch.zeros(2 * self.size, 3, device=device)  # real and imaginary part, denominator
-
-    def add(self, batch: FourierBatch, half: Tensor) -> None:
-        """Add all images; `half` is 1 or 2 for each."""
-        numerator, denominator = batch.gridding_terms()
-        xyz = grid.slice_coordinates(batch.frequencies, batch.rotations).reshape(-1, 3) * self.box_px
-        terms = torch.cat([torch.view_as_real(numerator), denominator[..., None]], dim=-1).reshape(-1, 3)
-        first = ((half - 1) * self.size)[:, None].expand(numerator.shape).reshape(-1)
-        # Only x >= 0 is stored: elsewhere put the conjugate at the opposite frequency.
-        sign = torch.where(xyz[:, :1] < 0, -1.0, 1.0)
-        xyz = xyz * sign
-        terms[:, 1] *= sign[:, 0]
-        corner = xyz.floor()
-        fraction, corner = xyz - corner, corner.long()
-        for offset in torch.cartesian_prod(*[torch.arange(2, device=xyz.device)] * 3):
-            weight = torch.where(offset == 1, fraction, 1 - fraction).prod(dim=-1, keepdim=True)
-            x, y, z = (corner + offset).unbind(-1)
-            index = ((z % self.box_px) * self.box_px + y % self.box_px) * self.columns + x
-            self.sums.index_add_(0, first + index, terms * weight)
-
-    def volume(self, halves: tuple[int, ...], box_px: int, regularisation: float) -> np.ndarray:
-        """The map of side `box_px` (this grid is padded) of one or both halves, in units of the scaled images."""
-        d = self.box_px
-        sums = self.sums.view(2, d, d, -1, 3)[list(halves)].sum(dim=0)[:, :, : d // 2 + 1]
-        numerator = torch.view_as_complex(sums[..., :2].contiguous())
-        denominator = sums[..., 2].clone()
-        # The plane kx = 0 received each Friedel pair on one side only: add the mates.
-        mates = torch.roll(numerator[:, :, 0].flip(0, 1), (1, 1), dims=(0, 1)).conj()
-        numerator[:, :, 0] += mates
-        denominator[:, :, 0] += torch.roll(denominator[:, :, 0].flip(0, 1), (1, 1), dims=(0, 1))
-        radius = fourier.half_frequencies_xyz(d, device=sums.device).norm(dim=-1)
-        inside = (radius < 0.5) & (radius > 0)
-        constant = regularisation * denominator[inside].mean()
-        half = torch.where(inside, numerator / (denominator + constant).clamp(min=1e-12), 0)
-        padded = fourier.irfft3_centred(half, d) * (box_px / d) ** 1.5
-        return fourier.pad_centred(padded / _kernel_transform(d, sums.device), box_px, ndim=3).cpu().numpy()
-
-
-def _kernel_transform(box_px: int, device: torch.device) -> Tensor:
-    """Real-space profile of trilinear spreading on a grid of side d: sinc^2(x / d) on each axis."""
-    x = (torch.arange(box_px, device=device) - box_px // 2) / box_px
-    profile = torch.sinc(x).square()
-    return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
 
 
 def _fsc_weighted(volume: np.ndarray, fsc: np.ndarray) -> np.ndarray:
