@@ -137,7 +137,8 @@ class ParticleFrame(nn.Module):
         half[:, self.index] = values * self.lowpass
         half = half.view(len(values), box, -1)
         fourier.complete_friedel(half, ndim=2)
-        images = fourier.irfft2_centred(half, box) * (box / self.lowpass.square().sum().sqrt())
+        # Each kept coefficient stands for two of the box^2 whose squares sum to the variance.
+        images = fourier.irfft2_centred(half, box) * (box / (2 * self.lowpass.square().sum()).sqrt())
         with torch.autocast(values.device.type, enabled=False):  # bfloat16 would move points by half a pixel
             xy = torch.einsum("icj,sj->isc", rotations[:, :2], self.points)  # pixels from the centre
         # grid_sample's corners are -1 and 1 at the outer edges of the outer pixels; index d // 2 is the centre.
