@@ -155,7 +155,7 @@ def states_phantom(
     rng = np.random.default_rng(seed)
     sigma_px = min(1.0, box_px / 24) * np.array(SIGMA_PX)
     limit = SUPPORT * box_px / 2 - 2 * sigma_px[1]  # radius that holds the centres of all blobs, px
-    n_core = round(48 * max(box_px / 32, 0.5) ** 2)
+    n_core = round(48 * max(box_px / 32, 0.5) ** 1.5)
     n_domain, n_lobe = max(n_core // 5, 3), max(round(n_core * mass_difference), 3)
     directions = _spread_directions(n_states, rng)
     axis = np.cross(directions[0], rng.standard_normal(3))

@@ -19,7 +19,7 @@ from tomodrgn.particles.phantom import Phantom, project_blobs
 __all__ = ["Conformations", "Imager", "SimulationOptions"]
 
 PADDING = 2
-BATCH_BYTES = 1 << 26
+BATCH_BYTES = 1 << 22  # larger batches are slower: they leave the cache
 # Images from which the strength of the signal is measured.
 GAIN_IMAGES = 512
 
