@@ -1,0 +1,183 @@
+"""Answers about latents: by particle id, the same for one seed, numbered by size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tomodrgn.analysis.latent_space import (
+    adjusted_rand_index,
+    cluster_centres,
+    cluster_latents,
+    nearest_particles,
+    reduce_latents,
+)
+from tomodrgn.analysis.paths import traverse_latents
+from tomodrgn.particles.latents import Latents
+
+SIZES = {"b": 12, "a": 30, "c": 20}
+CENTRES = {"a": [0, 0, 0], "b": [10, 0, 0], "c": [0, 9, 0]}
+
+
+def as_latents(mu: np.ndarray, names: list[str] | None = None) -> Latents:
+    mu = np.asarray(mu, dtype=np.float32)
+    ids = np.array(names if names is not None else [f"p{i}" for i in range(len(mu))])
+    return Latents(particle_id=ids, mu=mu, logvar=np.zeros_like(mu))
+
+
+@pytest.fixture
+def groups() -> Latents:
+    """Three round groups of 12, 30 and 20 particles, mixed; a particle's name begins with its group."""
+    rng = np.random.default_rng(0)
+    names = np.array([f"{group}{i}" for group, size in SIZES.items() for i in range(size)])
+    rng.shuffle(names)
+    return as_latents(np.array([CENTRES[n[0]] for n in names]) + rng.normal(size=(62, 3)), names.tolist())
+
+
+# --- components -------------------------------------------------------------------------------------------------------
+
+
+def test_components_are_the_directions_of_largest_spread():
+    """Spreads 3 and 1 along known directions: shares 9 / 10 and 1 / 10, coordinates as made, up to sign."""
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=(200, 2))
+    scores -= scores.mean(axis=0)
+    scores = np.linalg.qr(scores)[0] * np.sqrt(200) * [3, 1]
+    directions = np.array([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    table = reduce_latents(as_latents(scores @ directions + [5, 6, 7]))
+    assert table.columns.tolist() == ["PC1", "PC2"]
+    assert (table.index.name, table.index[3]) == ("particle_id", "p3")
+    np.testing.assert_allclose(np.abs(table.to_numpy()), np.abs(scores), atol=1e-4)
+    assert table.attrs["explained_variance_ratio"] == pytest.approx([0.9, 0.1], abs=1e-4)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1, 1), (3, 3), (9, 3)])
+def test_no_more_components_than_dimensions(groups, asked, given):
+    assert reduce_latents(groups, asked).shape == (62, given)
+
+
+def test_no_more_components_than_particles():
+    assert reduce_latents(as_latents(np.eye(2, 5)), 4).shape == (2, 2)
+
+
+def test_homogeneous_latents_and_no_components_are_refused(groups):
+    empty = as_latents(np.zeros((5, 0)))
+    for refused in (reduce_latents, lambda latents: cluster_latents(latents, 2)):
+        with pytest.raises(ValueError, match=r"0 dimensions.*z_dim of 1 or more"):
+            refused(empty)
+    with pytest.raises(ValueError, match="Got 0 components"):
+        reduce_latents(groups, 0)
+
+
+# --- clusters ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_clusters_are_numbered_by_falling_size(groups, seed):
+    clusters = cluster_latents(groups, 3, seed=seed)
+    assert clusters.name == "cluster"
+    assert clusters.groupby(clusters).size().tolist() == [30, 20, 12]
+    assert {(name[0], label) for name, label in clusters.items()} == {("a", 0), ("c", 1), ("b", 2)}
+
+
+def test_same_seed_same_labels_whatever_the_order(groups):
+    crowd = as_latents(np.random.default_rng(3).normal(size=(300, 4)))
+    first = cluster_latents(crowd, 8, seed=1)
+    pd.testing.assert_series_equal(first, cluster_latents(crowd, 8, seed=1))
+    assert not first.equals(cluster_latents(crowd, 8, seed=2))
+    sizes = first.value_counts().sort_index()
+    assert sizes.is_monotonic_decreasing
+    other_way = groups.aligned_to(groups.particle_id[::-1])
+    assert adjusted_rand_index(cluster_latents(groups, 3), cluster_latents(other_way, 3)) == 1.0
+
+
+@pytest.mark.parametrize("n", [0, -1, 63])
+def test_impossible_numbers_of_clusters_are_refused(groups, n):
+    with pytest.raises(ValueError, match=f"Got {n} clusters for 62 particles, expected 1 to 62"):
+        cluster_latents(groups, n)
+
+
+def test_centres_are_members_near_their_mean(groups):
+    clusters = cluster_latents(groups, 3)
+    centres = cluster_centres(groups, clusters)
+    assert centres.index.tolist() == ["cluster_000", "cluster_001", "cluster_002"]
+    assert centres["n_particles"].tolist() == [30, 20, 12]
+    assert centres["cluster"].tolist() == [0, 1, 2]
+    for _, row in centres.iterrows():
+        members = clusters.index[clusters == row["cluster"]]
+        assert row["particle_id"] in members
+        mu = groups.aligned_to(members.to_numpy()).mu
+        distance = np.linalg.norm(mu - mu.mean(axis=0), axis=1)
+        assert row["particle_id"] == members[distance.argmin()]
+        own = groups.aligned_to(np.array([row["particle_id"]])).mu[0]
+        assert row[["z1", "z2", "z3"]].tolist() == own.tolist()
+
+
+def test_centre_is_of_its_own_cluster_even_in_the_middle_of_another():
+    """Cluster 0 is a ring around cluster 1: the ring's mean lies in cluster 1."""
+    angle = np.arange(8) * np.pi / 4
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) * 5
+    latents = as_latents(np.concatenate([ring, [[0.1, 0.0], [-0.1, 0.0]]]))
+    clusters = pd.Series([0] * 8 + [1] * 2, index=latents.particle_id)
+    centres = cluster_centres(latents, clusters)
+    assert clusters[centres["particle_id"]].tolist() == [0, 1]
+
+
+def test_centres_follow_names_not_rows(groups):
+    clusters = cluster_latents(groups, 3)
+    pd.testing.assert_frame_equal(cluster_centres(groups, clusters[::-1]), cluster_centres(groups, clusters))
+    some = clusters.iloc[:40]
+    assert cluster_centres(groups, some)["n_particles"].sum() == 40
+    with pytest.raises(KeyError, match="unknown"):
+        cluster_centres(groups, pd.Series([0], index=["unknown"]))
+
+
+def test_nearest_particles():
+    latents = as_latents([[0, 0], [4, 0], [0, 4]])
+    assert nearest_particles(latents, np.array([[3.0, 0.5], [0.2, 0.1], [1.0, 9.0]])).tolist() == [1, 0, 2]
+
+
+def test_rand_index_by_hand_and_by_name():
+    """Pairs together: in a 2, in b 1, in both 1; by chance 2 * 1 / 6 = 1/3: (1 - 1/3) / (3/2 - 1/3) = 4/7."""
+    names = ["p", "q", "r", "s"]
+    a = pd.Series([0, 0, 1, 1], index=names)
+    b = pd.Series(["x", "x", "y", "z"], index=names)
+    assert adjusted_rand_index(a, b) == pytest.approx(4 / 7)
+    assert adjusted_rand_index(a, b[::-1]) == pytest.approx(4 / 7)
+    assert adjusted_rand_index(a, 1 - a) == 1.0
+    for other in (b.iloc[:3], b.rename({"s": "t"})):
+        with pytest.raises(ValueError, match="same particle ids"):
+            adjusted_rand_index(a, other)
+
+
+# --- traversals -------------------------------------------------------------------------------------------------------
+
+
+def test_traversal_runs_through_the_mean_between_percentiles():
+    """Latents along (3, 4) / 5 at -50 to 50 about (1, 2): 5th and 95th percentiles are -45 and 45."""
+    steps = np.arange(-50, 51)
+    latents = as_latents(np.array([1, 2]) + steps[:, None] * np.array([0.6, 0.8]))
+    path = traverse_latents(latents, n_points=5)
+    assert path.index.tolist() == [f"pc1_00{i}" for i in range(5)]
+    assert np.abs(path["pc"]).tolist() == pytest.approx([45, 22.5, 0, 22.5, 45], abs=1e-4)
+    sign = np.sign(path["z1"].iloc[-1] - 1)  # a component may point either way
+    along = sign * np.array([-45, -22.5, 0, 22.5, 45])
+    np.testing.assert_allclose(path[["z1", "z2"]], np.array([1, 2]) + along[:, None] * [0.6, 0.8], atol=1e-4)
+    whole = traverse_latents(latents, n_points=2, percentiles=(0.0, 100.0))
+    assert sorted(whole["z1"]) == pytest.approx([1 - 30, 1 + 30], abs=1e-4)
+
+
+def test_traversal_of_the_second_component_leaves_the_first_alone():
+    rng = np.random.default_rng(0)
+    latents = as_latents(rng.normal(size=(500, 3)) * [9, 3, 1])
+    path = traverse_latents(latents, 2, n_points=3)
+    assert path.index[0] == "pc2_000"
+    spread = path[["z1", "z2", "z3"]].max() - path[["z1", "z2", "z3"]].min()
+    assert spread["z2"] > 8 > 2 > max(spread["z1"], spread["z3"])
+
+
+@pytest.mark.parametrize("component", [0, 4])
+def test_unknown_component_is_refused(groups, component):
+    with pytest.raises(ValueError, match=f"component {component} of 3 latent dimensions and 62 particles.*1 to 3"):
+        traverse_latents(groups, component)
