@@ -102,7 +102,9 @@ def run_demo(
         seconds[name] = time.perf_counter() - began
 
     with step("simulate", "1/4 simulating 400 particles of three states, up to 21 tilts each ..."):
-        particles = simulate_particles(folder / "data", n_particles=400, n_tilts=21, n_states=STATES, seed=seed)
+        particles = simulate_particles(
+            folder / "data", n_particles=400, n_tilts=21, n_states=STATES, mass_difference=0.2, seed=seed
+        )
     with step("backproject", "2/4 reconstructing their average ..."):
         average = backproject(particles, seed=seed)
         average.save(folder / "backproject")
@@ -112,7 +114,7 @@ def run_demo(
             folder / "run",
             model=VaeConfig(z_dim=4, decoder_dim=128),
             preprocess=PreprocessConfig(max_radius=0.3),
-            training=TrainConfig(epochs=20, seed=seed),
+            training=TrainConfig(epochs=10, seed=seed),
             progress=progress,
         )
     with step("analyse", "4/4 clustering latents and decoding maps ..."):

@@ -27,13 +27,15 @@ def weights(run, epoch=None):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_latents_separate_discrete_states(tmp_path, seed):
-    particles = td.simulate_particles(tmp_path / "data", n_particles=400, n_tilts=21, n_states=3, seed=seed)
+    particles = td.simulate_particles(
+        tmp_path / "data", n_particles=400, n_tilts=21, n_states=3, mass_difference=0.2, seed=seed
+    )
     run = train(
         particles,
         tmp_path / "run",
         model=td.VaeConfig(z_dim=4, decoder_dim=128),
-        preprocess=td.PreprocessConfig(max_radius=0.25),
-        training=td.TrainConfig(epochs=20, seed=seed),
+        preprocess=td.PreprocessConfig(max_radius=0.3),
+        training=td.TrainConfig(epochs=8, seed=seed),
     )
     truth = read_truth(tmp_path / "data")["label"].loc[particles.particle_id]
     clusters = cluster_latents(run.latents(), 3, seed=seed)

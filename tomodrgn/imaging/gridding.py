@@ -45,11 +45,15 @@ def spread(
     terms = torch.cat([terms[:, :1], terms[:, 1:2] * sign, terms[:, 2:]], dim=-1)
     corner = xyz.floor()
     fraction, corner = xyz - corner, corner.long()
-    for offset in torch.cartesian_prod(*[torch.arange(2, device=xyz.device)] * 3):
-        weight = torch.where(offset == 1, fraction, 1 - fraction).prod(dim=-1, keepdim=True)
-        x, y, z = (corner + offset).unbind(-1)
-        index = ((z % box_px) * box_px + y % box_px) * columns + x
-        sums.index_add_(0, first + index, terms * weight)
+    weights = torch.stack([1 - fraction, fraction])  # (2, m, 3)
+    x = torch.stack([corner[:, 0], corner[:, 0] + 1])
+    y, z = (torch.stack([corner[:, a] % box_px, (corner[:, a] + 1) % box_px]) for a in (1, 2))
+    for dz in range(2):
+        for dy in range(2):
+            row = first + (z[dz] * box_px + y[dy]) * columns
+            weight = weights[dz, :, 2] * weights[dy, :, 1]
+            for dx in range(2):
+                sums.index_add_(0, row + x[dx], terms * (weight * weights[dx, :, 0])[:, None])
 
 
 def kernel_transform(box_px: int, *, device: torch.device | str = "cpu") -> Float[Tensor, "d d d"]:

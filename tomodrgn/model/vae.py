@@ -115,6 +115,8 @@ class TiltSeriesVae(nn.Module):
         seen_std
             Root mean square of what is seen of single tilts.
         """
+        if self.linear_encoder is None:
+            raise ValueError("Got an encoder of frame 'image', expected frame 'particle'. Train it from its random start.")
         found = find_split_components(first.double(), second.double(), self.config.z_dim)
         self.linear_encoder.weight.copy_(found.weight)
         self.linear_encoder.bias.copy_(-found.weight @ found.centre)
@@ -129,7 +131,8 @@ class TiltSeriesVae(nn.Module):
         if not self.config.z_dim:
             empty = batch.weighting.new_zeros(batch.n_particles, 0)
             return empty, empty
-        seen = self.seen_by_encoder(batch)
+        with torch.autocast(batch.values.device.type, enabled=False):  # positions need all their digits
+            seen = self.seen_by_encoder(batch)
         pooled = self.pooling(self.tilt_encoder(self.tilt_norm(seen)), batch.owner, batch.n_particles)
         mean, log_variance = self.particle_encoder(pooled).chunk(2, dim=-1)
         if self.linear_encoder is not None:
@@ -149,7 +152,10 @@ class TiltSeriesVae(nn.Module):
         return self._with_consensus(self.decoder.after_first(hidden), coordinates)
 
     def _with_consensus(self, values: Tensor, coordinates: Tensor) -> Tensor:
-        return values if self.consensus is None else values + gridding.sample_half_volume(self.consensus, coordinates)
+        if self.consensus is None:
+            return values
+        with torch.autocast(coordinates.device.type, enabled=False):
+            return values.float() + gridding.sample_half_volume(self.consensus, coordinates)
 
     def decode_shared(self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]) -> Float[Tensor, "v m 2"]:
         """Values of v volumes at the same frequencies; features and their layer are computed once for all."""

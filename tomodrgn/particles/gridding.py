@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int, Int64
 from torch import Tensor
 
 from tomodrgn.imaging import fourier, grid, gridding
@@ -67,7 +67,7 @@ class GriddingSums:
         return fourier.pad_centred(unspread, self.box_px, ndim=3).cpu().numpy()
 
 
-def grid_particles(preprocessor: Preprocessor, half_sets: Int64[np.ndarray, " k"]) -> GriddingSums:
+def grid_particles(preprocessor: Preprocessor, half_sets: Int[np.ndarray, " k"]) -> GriddingSums:
     """Spread all images of a preprocessor's set.
 
     Parameters

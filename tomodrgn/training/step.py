@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from tomodrgn.config import TrainConfig, VaeConfig
 from tomodrgn.model.loss import kl_divergence, weighted_squared_error
-from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.preprocess import FourierBatch
 
 __all__ = ["StepLoss", "beta", "chunk_size", "learning_rate", "split_tilts", "splits_tilts", "training_step"]
@@ -27,14 +27,14 @@ class StepLoss:
 
 
 def training_step(
-    fabric: Fabric, model: TiltSeriesVae, batch: FourierBatch, config: TrainConfig, *, noise: torch.Generator
+    fabric: Fabric, model: Any, batch: FourierBatch, config: TrainConfig, *, noise: torch.Generator
 ) -> StepLoss:
     """Losses and gradients of one batch.
 
     By default the latent comes from a random half of a particle's tilts and is judged by the other half.
     Points are decoded and differentiated in chunks, so that memory does not grow with the batch and activations stay
     in the processor's cache; the gradient of the latent is gathered over the chunks and then sent through the encoder
-    once.
+    once. `model` is a TiltSeriesVae, or Fabric's wrapper of one.
     """
     encoded, decoded = split_tilts(batch, noise) if splits_tilts(config, model.config) else (batch, batch)
     points = decoded.points()
