@@ -126,6 +126,8 @@ class LatentExplorer(ipywidgets.VBox):
             data=frame,
             x=self.x,
             y=self.y,
+            x_scale=self._span(self.x),
+            y_scale=self._span(self.y),
             height=height,
             mouse_mode="lasso",
             size=6 if len(frame) < 3000 else 3,
@@ -135,7 +137,13 @@ class LatentExplorer(ipywidgets.VBox):
             transition_points=False,
         )
         self._paint(scatter)
+        scatter.widget.add_class("tomodrgn-scatter")
         return scatter
+
+    def _span(self, name: str) -> tuple[float, float]:
+        """Ends of an axis, a little beyond the outermost points."""
+        low, high = self._colourings[name].norm
+        return low - 0.04 * (high - low), high + 0.04 * (high - low)
 
     def _paint(self, scatter: Any) -> None:
         found = self._colourings[self.colour]
@@ -157,7 +165,7 @@ class LatentExplorer(ipywidgets.VBox):
         scatter = getattr(self, "scatter", None)
         if scatter is not None:
             setter = scatter.x if change["name"] == "x" else scatter.y
-            setter(change["new"], scale=self._colourings[change["new"]].norm)
+            setter(change["new"], scale=self._span(change["new"]))
 
     @traitlets.observe("colour")
     def _recolour(self, change: dict) -> None:

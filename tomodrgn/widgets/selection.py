@@ -63,7 +63,7 @@ class Selection(traitlets.HasTraits):
 
     def add(self, particle_ids: Iterable[str]) -> None:
         """Choose these particles as well."""
-        self.particle_ids = self._checked([*self.particle_ids, *particle_ids])
+        self.particle_ids = (*self.particle_ids, *self._checked(particle_ids))
 
     def clear(self) -> None:
         """Choose nothing."""

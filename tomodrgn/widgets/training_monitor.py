@@ -98,8 +98,14 @@ class TrainingMonitor(ipywidgets.VBox):
             title={"text": "Losses", "x": 0.02},
             legend={"orientation": "h", "x": 0.25, "y": 1.18},
             xaxis={"title": "epoch"},
-            yaxis={"title": "reconstruction"},
-            yaxis2={"title": "KL divergence", "overlaying": "y", "side": "right", "showgrid": False},
+            yaxis={"title": "reconstruction", "tickformat": ".3~g"},
+            yaxis2={
+                "title": "KL divergence",
+                "overlaying": "y",
+                "side": "right",
+                "showgrid": False,
+                "tickformat": ".2~g",
+            },
         )
         self.losses.update_layout(margin={"r": 70})
         self.latents = figure_widget(

@@ -16,7 +16,7 @@ COLOUR = 0x5B8DB8
 
 
 class VolumeViewer(ipywidgets.VBox):
-    """One map at a time as an isosurface; x to the right, y up, z towards the viewer; angstrom on the axes.
+    """One map at a time as an isosurface; x to the right, y up, z towards the viewer, in angstrom from the centre.
 
     Parameters
     ----------
@@ -57,14 +57,15 @@ class VolumeViewer(ipywidgets.VBox):
         )
         self.plot = k3d.plot(
             height=height,
-            grid_visible=True,
+            grid_visible=False,
             menu_visibility=False,
             camera_auto_fit=False,
-            axes=["x (Å)", "y (Å)", "z (Å)"],
+            axes=["x", "y", "z"],
         )
         self.plot += self.surface
-        # Looking down the z axis from the front, a little from above.
-        self.plot.camera = [0.5 * side, -0.8 * side, 1.6 * side, 0, 0, 0, 0, 1, 0]
+        # From the front, a little from the right and from above: position, target, up.
+        self.plot.camera = [0.25 * side, 0.25 * side, 0.75 * side, 0, 0, 0, 0, 1, 0]
+        self.plot.add_class("tomodrgn-map")
         names = ipywidgets.Dropdown(options=stack.names, description="map")
         slider = ipywidgets.FloatSlider(
             min=min(0.5, highest / 2), max=highest, step=0.1, description="level (σ)", readout_format=".1f"
