@@ -80,6 +80,7 @@ def test_resolution_at_the_crossing():
     assert resolution.resolution_at(fsc, 2.0) == pytest.approx(40 / (5 + (0.6 - 0.143) / 0.5))
     assert resolution.resolution_at(np.full(11, 0.9), 2.0) == 4.0
     assert resolution.resolution_at(np.array([1.0] + [0.0] * 10), 2.0) == pytest.approx(40.0)
+    assert resolution.resolution_at(np.array([1.0, 1.0] + [0.0] * 9), 2.0, 0.5) == pytest.approx(40 / 1.5)
 
 
 def test_shell_resolution():

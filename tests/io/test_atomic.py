@@ -39,9 +39,11 @@ def test_error_in_the_block_leaves_the_old_file_and_no_other(tmp_path):
 def test_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
+    with path.open() as reader:
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+        assert reader.read() == "old", "one who opened the old file keeps it whole"
     assert path.read_text() == "new"
 
 

@@ -222,11 +222,12 @@ def test_weights_can_be_left_out(tmp_path):
     assert (tilts == tilts[:, :1]).all()
 
 
-def test_overexposed_frequencies_have_no_weight_anywhere(tmp_path):
+@pytest.mark.parametrize("dose_weighted", [False, True])
+def test_overexposed_frequencies_have_no_weight_anywhere(tmp_path, dose_weighted):
     dose = np.array([0.0, 200.0])
     images = np.random.default_rng(0).normal(size=(2, BOX, BOX)).astype(np.float32)
-    particles = particle_set(tmp_path, [images], dose_e_per_angst2=dose, ctf=ctf_parameters(2))
-    batch = batch_of(particles, PreprocessConfig(window=False))
+    known = {"dose_e_per_angst2": dose, "ctf": ctf_parameters(2), "dose_weighted": dose_weighted}
+    batch = batch_of(particle_set(tmp_path, [images], **known), PreprocessConfig(window=False))
     gone = batch.kept == 0
     assert not gone[0].any()
     assert 0 < gone[1].float().mean() < 1
