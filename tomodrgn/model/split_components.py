@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +50,11 @@ def find_split_components(
     first, second
         The same quantities of each particle, measured on either half of its tilts.
     n_components
-        Number z of components; at most s.
+        Number z of components. Those beyond what s quantities or k particles can tell have weight and reliability 0.
     """
+    found = min(n_components, first.shape[1], len(first) - math.ceil(len(first) / FOLDS) - 1)
+    if found < n_components:
+        return _with_empty_components(first, second, max(found, 0), n_components)
     best: tuple[Tensor, float] | None = None
     for ridge in RIDGES:
         reliability = _reliability(first, second, n_components, ridge)
@@ -62,6 +66,15 @@ def find_split_components(
     return SplitComponents(
         centre=centre, weight=directions * (reliability.sqrt() / spread)[:, None], reliability=reliability
     )
+
+
+def _with_empty_components(first: Tensor, second: Tensor, n_found: int, n_components: int) -> SplitComponents:
+    """The first `n_found` components, and empty ones after them."""
+    weight, reliability = first.new_zeros(n_components, first.shape[1]), first.new_zeros(n_components)
+    if n_found:
+        found = find_split_components(first, second, n_found)
+        weight[:n_found], reliability[:n_found] = found.weight, found.reliability
+    return SplitComponents(centre=((first + second) / 2).mean(dim=0), weight=weight, reliability=reliability)
 
 
 def _directions(first: Tensor, second: Tensor, n_components: int, ridge: float) -> tuple[Tensor, Tensor]:
