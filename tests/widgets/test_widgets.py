@@ -326,6 +326,11 @@ def test_level_is_in_sigma_and_maps_are_swapped():
     first, second = 5 + 3 * rng.standard_normal((2, 16, 16, 16))
     viewer = VolumeViewer(stack_of(first, second))
     assert viewer.map_name == "map_0"
+    assert (
+        viewer.surface.level
+        == viewer.level
+        == pytest.approx(min(3, (first.max() - first.mean()) / first.std() / 2), abs=0.5)
+    )
     np.testing.assert_allclose(viewer.surface.scalar_field, (first - first.mean()) / first.std(), atol=1e-4)
     viewer.map_name = "map_1"
     np.testing.assert_allclose(viewer.surface.scalar_field, (second - second.mean()) / second.std(), atol=1e-4)

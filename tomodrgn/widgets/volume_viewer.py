@@ -47,10 +47,11 @@ class VolumeViewer(ipywidgets.VBox):
         self.stack = stack
         deviations = [float((m.max() - m.mean()) / max(m.std(), 1e-30)) for m in stack.maps]
         highest = round(max(deviations), 1)
+        start = min(3.0, highest / 2)
         side = stack.voxel_size_angst * stack.maps.shape[-1]
         self.surface = k3d.marching_cubes(
             self._field(0),
-            level=0.0,
+            level=start,
             color=COLOUR,
             flat_shading=False,
             bounds=[-side / 2, side / 2] * 3,
@@ -71,9 +72,7 @@ class VolumeViewer(ipywidgets.VBox):
             min=min(0.5, highest / 2), max=highest, step=0.1, description="level (σ)", readout_format=".1f"
         )
         slider.add_class("tomodrgn-level")
-        super().__init__([ipywidgets.HBox([names, slider]), self.plot])
-        self.level = min(3.0, highest / 2)
-        self.map_name = stack.names[0]
+        super().__init__([ipywidgets.HBox([names, slider]), self.plot], map_name=stack.names[0], level=start)
         ipywidgets.link((self, "map_name"), (names, "value"))
         ipywidgets.link((self, "level"), (slider, "value"))
 
