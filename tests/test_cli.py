@@ -153,7 +153,7 @@ def broken(kind, source, folder):
     ("kind", "words"),
     [
         ("missing stack", [".mrcs", "--datadir"]),
-        ("truncated stack", [".mrcs", "truncated"]),
+        ("truncated stack", [".mrcs", "cut short"]),
         ("odd box", [".mrcs", "31"]),
         ("another kind of STAR", ["particles.star", "rlnMicrographName"]),
         ("not a STAR", ["particles.star"]),

@@ -164,5 +164,5 @@ def test_which_models_split_tilts():
 def test_options_that_are_not_given_follow_others():
     assert learning_rate(TrainConfig(batch_size=16)) == pytest.approx(24e-4)
     assert learning_rate(TrainConfig(learning_rate=0.1)) == 0.1
-    assert (beta(TrainConfig(), 8), beta(TrainConfig(), 0), beta(TrainConfig(beta=0.0), 8)) == (1 / 8, 1.0, 0.0)
+    assert (beta(TrainConfig(), 8), beta(TrainConfig(), 0), beta(TrainConfig(beta=0.0), 8)) == (0.1 / 8, 0.1, 0.0)
     assert chunk_size(TrainConfig(points_per_chunk=99), torch.device("cpu")) == 99

@@ -43,7 +43,9 @@ def test_latents_separate_discrete_states(tmp_path, seed):
 
 
 def test_loss_falls(small_particles, tmp_path):
-    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=4, batch_size=4), **SMALL)
+    config = td.TrainConfig(epochs=4, batch_size=4, learning_rate=5e-3)
+    from_nothing = SMALL["model"].model_copy(update={"consensus": False})
+    run = train(small_particles, tmp_path / "run", model=from_nothing, preprocess=SMALL["preprocess"], training=config)
     loss = run.history["reconstruction"]
     assert loss.iloc[-1] < loss.iloc[0]
     assert run.history["epoch"].tolist() == [1, 2, 3, 4]

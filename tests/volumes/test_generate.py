@@ -29,7 +29,7 @@ def run(small_particles, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    return TiltSeriesVae(TINY, 16, seed=0).eval()
+    return TiltSeriesVae(TINY.model_copy(update={"consensus": False}), 16, seed=0).eval()
 
 
 def test_slice_of_a_decoded_map_is_what_the_decoder_says_of_an_image(model):

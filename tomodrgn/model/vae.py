@@ -116,7 +116,9 @@ class TiltSeriesVae(nn.Module):
             Root mean square of what is seen of single tilts.
         """
         if self.linear_encoder is None:
-            raise ValueError("Got an encoder of frame 'image', expected frame 'particle'. Train it from its random start.")
+            raise ValueError(
+                "Got an encoder of frame 'image', expected frame 'particle'. Train it from its random start."
+            )
         found = find_split_components(first.double(), second.double(), self.config.z_dim)
         self.linear_encoder.weight.copy_(found.weight)
         self.linear_encoder.bias.copy_(-found.weight @ found.centre)

@@ -82,8 +82,8 @@ def learning_rate(config: TrainConfig) -> float:
 
 
 def beta(config: TrainConfig, z_dim: int) -> float:
-    """Given weight of the KL divergence, or 1 / z_dim."""
-    return config.beta if config.beta is not None else 1.0 / max(z_dim, 1)
+    """Given weight of the KL divergence, or 0.1 / z_dim."""
+    return config.beta if config.beta is not None else 0.1 / max(z_dim, 1)
 
 
 def chunk_size(config: TrainConfig, device: torch.device) -> int:

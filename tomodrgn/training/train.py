@@ -115,7 +115,7 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
     first_epoch = restore_checkpoint(run, network, optimizer) + 1
     model, optimizer = fabric.setup(network, optimizer)
     for method in ("encode", "decode"):
