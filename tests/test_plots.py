@@ -85,13 +85,13 @@ def test_groups_have_a_legend_and_particles_without_one_are_drawn(points):
 
 def test_maps_are_drawn_as_their_sums_along_z_y_and_x():
     maps = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
-    figure = plots.plot_volume_slices(maps, ["first", "second"])
+    figure = plots.plot_volume_projections(maps, ["first", "second"])
     assert len(figure.axes) == 6
     for i, axes in enumerate(figure.axes):
         np.testing.assert_allclose(axes.images[0].get_array(), maps[i // 3].sum(axis=i % 3), rtol=1e-6)
     assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ["first", "second"]
     with pytest.raises(ValueError, match="zip"):
-        plots.plot_volume_slices(maps, ["one"])
+        plots.plot_volume_projections(maps, ["one"])
 
 
 def test_figures_are_saved_under_their_names(tmp_path, curve, points):

@@ -85,7 +85,7 @@ class TrainConfig(Config):
     learning_rate: Annotated[float | None, Field(gt=0, le=1)] = None
     """Learning rate of Adam; none given: 6e-4 times the square root of the batch size."""
     beta: Annotated[float | None, Field(ge=0)] = None
-    """Weight of the KL divergence; none given: 0.1 / z_dim (split tilts keep noise out already; published: 1 / z_dim)."""
+    """Weight of the KL divergence; none given: 0.1 / z_dim (published: 1 / z_dim), as split tilts keep noise out."""
     tilts_per_particle: Annotated[int | None, Field(ge=1)] = None
     """Number of tilt images drawn at random from each particle in each epoch; none given: all."""
     split_tilts: bool = True

@@ -130,7 +130,7 @@ def run_demo(
             folder / "figures",
             half_map_fsc=plots.plot_fsc(average.curve()),
             latents=plots.plot_latents(reduce_latents(latents), clusters.astype(str)),
-            maps=plots.plot_volume_slices(maps.maps, maps.names),
+            maps=plots.plot_volume_projections(maps.maps, maps.names),
         )
     fsc.to_csv(folder / "fsc.csv")
     return DemoResult(folder=folder, adjusted_rand_index=index, fsc=fsc, seconds=seconds)

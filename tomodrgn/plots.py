@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-__all__ = ["plot_fsc", "plot_history", "plot_latents", "plot_volume_slices", "save_figures"]
+__all__ = ["plot_fsc", "plot_history", "plot_latents", "plot_volume_projections", "save_figures"]
 
 
 def plot_fsc(curve: pd.DataFrame) -> Figure:
@@ -61,7 +61,7 @@ def plot_latents(points: pd.DataFrame, colour: pd.Series | None = None) -> Figur
     return figure
 
 
-def plot_volume_slices(maps: np.ndarray, names: list[str]) -> Figure:
+def plot_volume_projections(maps: np.ndarray, names: list[str]) -> Figure:
     """Sums of each map along z, y and x, one row a map."""
     figure = Figure(figsize=(4.5, 1.5 * len(maps)), layout="constrained")
     grid = figure.subplots(len(maps), 3, squeeze=False)
