@@ -72,6 +72,12 @@ def test_same_seed_same_latents_other_seed_not(small_particles, tmp_path):
     assert not np.allclose(first, latents("c", 2))
 
 
+def test_resumed_run_keeps_its_number_of_epochs_unless_more_are_asked_for(small_particles, tmp_path):
+    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
+    assert train(small_particles, run.folder, resume=True).epochs == [1]
+    assert train(small_particles, run.folder, training=td.TrainConfig(epochs=2), resume=True).epochs == [1, 2]
+
+
 def test_stop_keeps_finished_epochs_and_resumes(small_particles, tmp_path):
     config = td.TrainConfig(epochs=3, batch_size=4)
     seen = []

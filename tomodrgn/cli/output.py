@@ -41,19 +41,19 @@ def print_table(rows: dict[str, object]) -> None:
 
 
 class ProgressBar:
-    """A bar in the shell over all batches of a training, with the last loss."""
+    """A bar in the shell over all batches of a training; without a terminal, as in a log, a line for each epoch."""
 
     def __init__(self, title: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
-        # Only the bar is transient; without a terminal nothing is drawn.
         console = Console(stderr=True)
         self._bar = Progress(
             *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
         )
         self._task, self._title = self._bar.add_task(title, total=None, loss=""), title
+        self._lines = not console.is_terminal
 
     def __enter__(self) -> ProgressBar:
         self._bar.__enter__()
@@ -64,6 +64,13 @@ class ProgressBar:
 
     def __call__(self, state: TrainProgress) -> None:
         """Show how far a training has come."""
+        if self._lines and len(state.history) and state.history["epoch"].iloc[-1] == state.epoch:
+            last = state.history.iloc[-1]
+            print(
+                f"epoch {state.epoch} of {state.epochs}: reconstruction {last['reconstruction']:.5f}, "
+                f"KL {last['kl']:.5f}, {last['seconds']:.1f} s",
+                flush=True,
+            )
         done = (state.epoch - 1) * state.batches + state.batch
         loss = f"loss {state.history['total'].iloc[-1]:.5f}" if len(state.history) else ""
         self._bar.update(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,7 @@ __all__ = ["TrainProgress", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainProgress:
-    """How far a training has come; given to the progress callback after every batch."""
+    """How far a training has come; given to the progress callback after every batch and after every epoch."""
 
     epoch: int
     epochs: int
@@ -68,7 +68,7 @@ def train(
     overwrite
         Replace an existing run.
     progress
-        Called after every batch.
+        Called after every batch, and once more when an epoch has been written, then with that epoch in its history.
     should_stop
         Asked after every batch; True ends the training there. Finished epochs are kept, the present one is not.
 
@@ -160,6 +160,8 @@ def _train(
         latents = encode_all(network, preprocessor, tilts_per_particle=config.tilts_per_particle)
         history = pd.concat([history, pd.DataFrame([{**row, "seconds": time.perf_counter() - began}])])
         write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)
+        if progress is not None:
+            progress(replace(state, history=history))
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
 
@@ -231,8 +233,10 @@ def _resumed(run: Run, particles: ParticleSet, training: TrainConfig) -> Run:
             f"Got {len(particles)} particles of {particles.source.path}, expected the {len(run.particles)} of run "
             f"{run.folder}. Resume with the particles the run was started with, or start another run."
         )
-    kept = run.train_config.model_copy(update={"epochs": max(training.epochs, run.train_config.epochs)})
-    return run.with_training(kept)
+    epochs = run.train_config.epochs
+    if "epochs" in training.model_fields_set:
+        epochs = max(epochs, training.epochs)
+    return run.with_training(run.train_config.model_copy(update={"epochs": epochs}))
 
 
 def _mean_losses(losses: list[StepLoss], batches: list[np.ndarray], epoch: int) -> dict[str, float]:
