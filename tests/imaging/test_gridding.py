@@ -34,9 +34,9 @@ def blob_volume(centres: np.ndarray, heights: np.ndarray, width: float) -> torch
 def test_samples_are_the_transform_of_the_volume_at_any_frequency(padding, error):
     """In the units of an orthonormal transform of the projection; twofold padding is good to a few per cent."""
     centres, heights, width = np.array([[3.0, -2.0, 1.0], [-1.0, 2.5, -3.0]]), np.array([60.0, 90.0]), 1.2
-    prepared = gridding.prepare_sampling(blob_volume(centres, heights, width), padding=padding)
+    prepared = gridding.prepare_sampling(blob_volume(centres, heights, width)[None], padding=padding)
     k, _ = grid.fold_into_half(random_frequencies(500))
-    found = torch.view_as_complex(gridding.sample_half_volume(prepared, k).contiguous()).numpy()
+    found = torch.view_as_complex(gridding.sample_half_volume(prepared, k)[:, 0].contiguous()).numpy()
     expected = blob_transform(k.double().numpy(), centres, heights, width) / BOX
     assert np.linalg.norm(found - expected) < error * np.linalg.norm(expected)
 
@@ -46,10 +46,12 @@ def test_sampling_by_hand():
     volume = torch.zeros(BOX, BOX, BOX)
     volume[BOX // 2, BOX // 2, BOX // 2] = BOX
     k, _ = grid.fold_into_half(random_frequencies(50, seed=1))
-    found = gridding.sample_half_volume(gridding.prepare_sampling(volume), k)
+    found = gridding.sample_half_volume(gridding.prepare_sampling(volume[None]), k)[:, 0]
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0]).expand(50, 2), atol=1e-4, rtol=0)
     moved = torch.roll(volume, 1, dims=0)
-    found = torch.view_as_complex(gridding.sample_half_volume(gridding.prepare_sampling(moved), k).contiguous())
+    found = torch.view_as_complex(
+        gridding.sample_half_volume(gridding.prepare_sampling(moved[None]), k)[:, 0].contiguous()
+    )
     torch.testing.assert_close(found, torch.polar(torch.ones(50), -2 * torch.pi * k[:, 2]), atol=0.03, rtol=0)
 
 

@@ -11,7 +11,7 @@ import torch
 from tests.model.small_models import BOX, SMALL, batch_of, model
 from tests.particles.hand_made import blob_images, particle_set
 from tomodrgn.config import PreprocessConfig
-from tomodrgn.imaging import fourier, grid
+from tomodrgn.imaging import fourier, grid, gridding
 from tomodrgn.imaging.pose import euler_to_rotation
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset
@@ -71,7 +71,7 @@ def test_encoder_sees_the_difference_from_the_consensus(preprocessor, premultipl
     network = model()
     network.set_consensus(consensus())
     xyz, sign = grid.fold_into_half(grid.slice_coordinates(batch.frequencies, batch.rotations))
-    values = network._with_consensus(torch.zeros(xyz.shape[0] * xyz.shape[1], 2), xyz.reshape(-1, 3))
+    values = gridding.sample_half_volume(network.consensus, xyz.reshape(-1, 3))[:, 0]
     slices = torch.complex(values[:, 0], values[:, 1] * sign.flatten()).view(sign.shape)
     own = dataclasses.replace(batch, values=batch.transfer * slices)
     assert network.seen_by_encoder(own).abs().max() < 1e-4
@@ -171,3 +171,21 @@ def test_sizes_follow_the_configuration():
     assert len(network.decoder.residual) == 4
     coarse = TiltSeriesVae(SMALL.model_copy(update={"encoder_frame": "image"}), BOX, max_radius=0.3)
     assert coarse.tilt_encoder.first.in_features == 2 * len(grid.HalfGrid.of_image(BOX, max_radius=0.3))
+
+
+def test_components_are_added_in_proportion_to_their_coordinates():
+    """With the networks at zero a latent (a, b, ...) gives consensus + a * first + b * second component."""
+    network = model()
+    maps = torch.randn(3, network.box_px, network.box_px, network.box_px, generator=torch.Generator().manual_seed(0))
+    network.set_consensus(maps[0])
+    network.set_components(maps[1:])
+    torch.nn.init.zeros_(network.decoder.last.weight)
+    torch.nn.init.zeros_(network.decoder.last.bias)
+    z = torch.zeros(2, network.config.z_dim)
+    z[0, 0], z[0, 1], z[1, 1] = 0.5, -2.0, 1.0
+    k = grid.HalfGrid.of_volume(network.box_px, max_radius=0.4).frequencies[::7]
+    parts = gridding.sample_half_volume(gridding.prepare_sampling(maps), k)  # (m, 3, 2)
+    expected = torch.stack([parts[:, 0] + 0.5 * parts[:, 1] - 2.0 * parts[:, 2], parts[:, 0] + parts[:, 2]])
+    torch.testing.assert_close(network.decode_shared(k, z), expected, atol=1e-4, rtol=1e-4)
+    owner = torch.ones(len(k), dtype=torch.long)
+    torch.testing.assert_close(network.decode(k, owner, z), expected[1], atol=1e-4, rtol=1e-4)

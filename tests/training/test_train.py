@@ -10,7 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 
 import tomodrgn as td
 from tomodrgn.analysis.latent_space import cluster_latents
-from tomodrgn.particles.simulate import read_truth
+from tomodrgn.imaging.grid import soft_spherical_mask
+from tomodrgn.particles.simulate import read_truth, truth_volumes
 from tomodrgn.training.embed import embed_particles
 from tomodrgn.training.train import train
 
@@ -40,6 +41,15 @@ def test_latents_separate_discrete_states(tmp_path, seed):
     truth = read_truth(tmp_path / "data")["label"].loc[particles.particle_id]
     clusters = cluster_latents(run.latents(), 3, seed=seed)
     assert adjusted_rand_score(truth, clusters) >= 0.8
+    # And the maps differ as the states do: at the mean latents of the states, in the molecule's place.
+    latents, states = run.latents().mu, truth_volumes(tmp_path / "data")
+    means = np.stack([latents[truth.to_numpy() == state].mean(axis=0) for state in range(3)])
+    decoded = td.generate_volumes(run, means).maps
+    inside = soft_spherical_mask(32, 0.7).numpy() > 0.5
+    for state in range(3):
+        true_difference = (states[f"state_{state}"] - states["consensus"])[inside]
+        difference = (decoded[state] - decoded.mean(axis=0))[inside]
+        assert np.corrcoef(true_difference, difference)[0, 1] >= 0.8
 
 
 def test_loss_falls(small_particles, tmp_path):

@@ -63,21 +63,23 @@ def kernel_transform(box_px: int, *, device: torch.device | str = "cpu") -> Floa
     return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
 
 
-def prepare_sampling(volume: Float[Tensor, "d d d"], *, padding: int = 2) -> Float[Tensor, "2 e e h"]:
-    """The transform of a volume, laid out for `sample_half_volume`: real and imaginary part, DC of zy in the middle.
+def prepare_sampling(volumes: Float[Tensor, "v d d d"], *, padding: int = 2) -> Float[Tensor, "v 2 e e h"]:
+    """The transforms of volumes, laid out for `sample_half_volume`: real and imaginary part, DC of zy in the middle.
 
     Values are those of a slice in an orthonormal 2-D transform of the volume's projection.
     """
-    box = volume.shape[-1]
+    box = volumes.shape[-1]
     size = box * padding
-    padded = fourier.pad_centred(volume, size, ndim=3) / kernel_transform(size, device=volume.device)
+    padded = fourier.pad_centred(volumes, size, ndim=3) / kernel_transform(size, device=volumes.device)
     half = fourier.rfft3_centred(padded) * (size**1.5 / box)
-    centred = torch.roll(half, (size // 2, size // 2), dims=(0, 1))
-    return torch.view_as_real(centred).movedim(-1, 0).contiguous()
+    centred = torch.roll(half, (size // 2, size // 2), dims=(1, 2))
+    return torch.view_as_real(centred).movedim(-1, 1).contiguous()
 
 
-def sample_half_volume(prepared: Float[Tensor, "2 e e h"], coordinates: Float[Tensor, "m 3"]) -> Float[Tensor, "m 2"]:
-    """Real and imaginary part of a volume's transform at frequencies of the half x >= 0.
+def sample_half_volume(
+    prepared: Float[Tensor, "v 2 e e h"], coordinates: Float[Tensor, "m 3"]
+) -> Float[Tensor, "m v 2"]:
+    """Real and imaginary part of volumes' transforms at frequencies of the half x >= 0.
 
     Parameters
     ----------
@@ -86,8 +88,10 @@ def sample_half_volume(prepared: Float[Tensor, "2 e e h"], coordinates: Float[Te
     coordinates
         Frequencies xyz in cycles per pixel of the unpadded volume, below Nyquist.
     """
-    size, columns = prepared.shape[1], prepared.shape[3]
+    size, columns = prepared.shape[-2], prepared.shape[-1]
     index = coordinates * size + torch.tensor([0, size // 2, size // 2], device=coordinates.device)
     last = torch.tensor([columns - 1, size - 1, size - 1], device=coordinates.device)
     corners = (2 * index / last - 1)[None, :, None, None]  # -1 and 1 are the centres of the outer voxels
-    return torch.nn.functional.grid_sample(prepared[None], corners, align_corners=True)[0, :, :, 0, 0].T
+    channels = prepared.flatten(0, 1)[None]
+    sampled = torch.nn.functional.grid_sample(channels, corners, align_corners=True)[0, :, :, 0, 0]  # (2v, m)
+    return sampled.T.unflatten(-1, (-1, 2))

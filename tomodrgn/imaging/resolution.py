@@ -9,7 +9,14 @@ from torch import Tensor
 
 from tomodrgn.imaging import fourier
 
-__all__ = ["fourier_shell_correlation", "lowpass_filter", "mirror", "resolution_at", "shell_resolution_angst"]
+__all__ = [
+    "fourier_shell_correlation",
+    "fsc_weighted",
+    "lowpass_filter",
+    "mirror",
+    "resolution_at",
+    "shell_resolution_angst",
+]
 
 
 def fourier_shell_correlation(
@@ -107,3 +114,14 @@ def mirror(volumes: Float32[np.ndarray, "*v d d d"]) -> Float32[np.ndarray, "*v 
     [1, 2, 2]
     """
     return np.roll(volumes[..., ::-1, :, :], 1, axis=-3)
+
+
+def fsc_weighted(volume: Float32[np.ndarray, "d d d"], fsc: Float[np.ndarray, " s"]) -> Float32[np.ndarray, "d d d"]:
+    """The map weighted by ``sqrt(2 FSC / (1 + FSC))`` to the first FSC < 0.143 (Rosenthal & Henderson 2003)."""
+    below = np.flatnonzero(fsc[1:] < 0.143)
+    last = below[0] + 1 if len(below) else len(fsc)
+    kept = np.where(np.arange(len(fsc)) < last, np.clip(fsc, 0, 1), 0)
+    weight = torch.from_numpy(np.sqrt(2 * kept / (1 + kept))).float()
+    box = volume.shape[0]
+    shell = (fourier.half_frequencies_xyz(box).norm(dim=-1) * box).round().long().clamp(max=len(fsc) - 1)
+    return fourier.irfft3_centred(fourier.rfft3_centred(torch.from_numpy(volume)) * weight[shell], box).numpy()

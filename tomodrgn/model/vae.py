@@ -63,13 +63,19 @@ class TiltSeriesVae(nn.Module):
         draw_weights(self, generator)
         self.consensus: Tensor | None
         self.register_buffer("consensus", None, persistent=False)
+        self.components: Tensor | None
+        self.register_buffer("components", None, persistent=False)
         if config.consensus:
             nn.init.zeros_(self.decoder.last.weight)
             nn.init.zeros_(self.decoder.last.bias)
 
     def set_consensus(self, volume: Float[Tensor, "d d d"]) -> None:
         """Give the map (axes zyx, in units of the scaled images) from which the decoder's differences are counted."""
-        self.consensus = gridding.prepare_sampling(volume)
+        self.consensus = gridding.prepare_sampling(volume[None])
+
+    def set_components(self, volumes: Float[Tensor, "c d d d"]) -> None:
+        """Give the maps that the decoder adds in proportion to the first c latent coordinates."""
+        self.components = gridding.prepare_sampling(volumes)
 
     def _build_encoder(self, max_radius: float, n_tilts: int) -> None:
         config, layers, width = self.config, self.config.encoder_layers, self.config.encoder_dim
@@ -93,12 +99,16 @@ class TiltSeriesVae(nn.Module):
         """
         if self.config.encoder_frame == "image":
             return batch.encoder_input.flatten(1)
-        if self.consensus is not None:
-            coordinates, sign = grid.fold_into_half(grid.slice_coordinates(batch.frequencies, batch.rotations))
-            slices = gridding.sample_half_volume(self.consensus, coordinates.reshape(-1, 3))  # (i p, 2)
-            slices = torch.complex(slices[:, 0], slices[:, 1] * sign.flatten()).view(sign.shape)
-            batch = replace(batch, values=batch.values - batch.transfer * slices)
-        return self.frame(batch.gridding_terms()[0], batch.rotations)
+        return self.frame(self.residual(batch).gridding_terms()[0], batch.rotations)
+
+    def residual(self, batch: FourierBatch) -> FourierBatch:
+        """The same images minus the projection of the consensus, if there is one."""
+        if self.consensus is None:
+            return batch
+        coordinates, sign = grid.fold_into_half(grid.slice_coordinates(batch.frequencies, batch.rotations))
+        slices = gridding.sample_half_volume(self.consensus, coordinates.reshape(-1, 3))[:, 0]  # (i p, 2)
+        slices = torch.complex(slices[:, 0], slices[:, 1] * sign.flatten()).view(sign.shape)
+        return replace(batch, values=batch.values - batch.transfer * slices)
 
     @torch.no_grad()
     def start_encoder(self, first: Float[Tensor, "k s"], second: Float[Tensor, "k s"], seen_std: float) -> None:
@@ -151,13 +161,16 @@ class TiltSeriesVae(nn.Module):
         hidden = self.decoder.first(self.features(coordinates))  # (m, h)
         if self.from_latent is not None:
             hidden = hidden + self.from_latent(z).index_select(0, owner)
-        return self._with_consensus(self.decoder.after_first(hidden), coordinates)
-
-    def _with_consensus(self, values: Tensor, coordinates: Tensor) -> Tensor:
-        if self.consensus is None:
-            return values
+        values = self.decoder.after_first(hidden)
         with torch.autocast(coordinates.device.type, enabled=False):
-            return values.float() + gridding.sample_half_volume(self.consensus, coordinates)
+            values = values.float()
+            if self.consensus is not None:
+                values = values + gridding.sample_half_volume(self.consensus, coordinates)[:, 0]
+            if self.components is not None:
+                parts = gridding.sample_half_volume(self.components, coordinates)  # (m, c, 2)
+                share = z.float()[:, : parts.shape[1]].index_select(0, owner)
+                values = values + (share[:, :, None] * parts).sum(dim=1)
+        return values
 
     def decode_shared(self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]) -> Float[Tensor, "v m 2"]:
         """Values of v volumes at the same frequencies; features and their layer are computed once for all."""
@@ -166,4 +179,9 @@ class TiltSeriesVae(nn.Module):
             values = self.decoder.after_first(hidden).expand(len(z), -1, -1)
         else:
             values = torch.stack([self.decoder.after_first(hidden + offset) for offset in self.from_latent(z)])
-        return self._with_consensus(values, coordinates)
+        if self.consensus is not None:
+            values = values + gridding.sample_half_volume(self.consensus, coordinates)[:, 0]
+        if self.components is not None:
+            parts = gridding.sample_half_volume(self.components, coordinates)
+            values = values + torch.einsum("vc,mcr->vmr", z[:, : parts.shape[1]], parts)
+        return values

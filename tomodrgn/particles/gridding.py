@@ -32,9 +32,21 @@ class GriddingSums:
         self.voxels = self.size * self.size * (self.size // 2 + 2)
         self.sums = torch.zeros(2 * self.voxels, 3, device=device)  # real and imaginary part, denominator
 
-    def add(self, batch: FourierBatch, half: Int64[Tensor, " i"]) -> None:
-        """Add all images of a batch; `half` is 1 or 2 for each."""
+    def add(
+        self, batch: FourierBatch, half: Int64[Tensor, " i"], *, coefficients: Float32[Tensor, " i"] | None = None
+    ) -> None:
+        """Add all images of a batch.
+
+        Parameters
+        ----------
+        half
+            1 or 2 for each image.
+        coefficients
+            Where images show the volume times a known number, that number for each.
+        """
         numerator, denominator = batch.gridding_terms()
+        if coefficients is not None:
+            numerator, denominator = numerator * coefficients[:, None], denominator * coefficients.square()[:, None]
         xyz = grid.slice_coordinates(batch.frequencies, batch.rotations).reshape(-1, 3) * self.size
         terms = torch.cat([torch.view_as_real(numerator), denominator[..., None]], dim=-1).reshape(-1, 3)
         first = ((half - 1) * self.voxels)[:, None].expand(numerator.shape).reshape(-1)

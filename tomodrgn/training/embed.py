@@ -84,6 +84,10 @@ def build_model(run: Run) -> TiltSeriesVae:
     )
     if run.model_config.consensus:
         model.set_consensus(torch.from_numpy(mrc.read_volume(run.folder / "consensus.mrc")[0]))
+    if run.component_path.is_file():
+        box = settings["box_px"]
+        stack = np.array(mrc.open_stack(run.component_path), dtype=np.float32)
+        model.set_components(torch.from_numpy(stack.reshape(-1, box, box, box)))
     return model
 
 

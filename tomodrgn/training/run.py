@@ -7,6 +7,7 @@ The folder, version 1::
     particles.star   exactly the particles used, every source column, and tomodrgnParticleId
                      (an optimisation set adds tomograms.star and optimisation_set.star)
     consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
+    components.mrcs  maps (one after another) that the decoder adds in proportion to the latent coordinates
     history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
     status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
     log.txt          what the training process printed
@@ -173,6 +174,11 @@ class Run:
         )
 
     @property
+    def component_path(self) -> Path:
+        """Stack of the maps that the decoder adds in proportion to latent coordinates, one map after another."""
+        return self.folder / "components.mrcs"
+
+    @property
     def epochs(self) -> list[int]:
         """Numbers of the epochs whose weights and latents are on disk, rising from 1."""
         folder = self.folder / "epochs"
@@ -249,7 +255,7 @@ def _clear(folder: Path, *, overwrite: bool) -> None:
         )
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("run.json", "history.csv", "status.json", "consensus.mrc"):
+    for name in ("run.json", "history.csv", "status.json", "consensus.mrc", "components.mrcs"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -12,12 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.imaging import grid
-from tomodrgn.model.layers import mean_by_owner
-from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
@@ -25,7 +22,8 @@ from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, encode_all
 from tomodrgn.training.run import Run
-from tomodrgn.training.step import StepLoss, beta, learning_rate, split_tilts, training_step
+from tomodrgn.training.start import start_model
+from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
 
 __all__ = ["TrainProgress", "train"]
 
@@ -123,7 +121,7 @@ def _train(
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
     dataset = TiltDataset(particles)
     if first_epoch == 1:
-        _start_encoder(network, dataset, preprocessor, config.seed)
+        start_model(run, network, preprocessor)
     history = run.history.query("epoch < @first_epoch")
 
     for epoch in range(first_epoch, config.epochs + 1):
@@ -164,24 +162,6 @@ def _train(
             progress(replace(state, history=history))
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
-
-
-@torch.no_grad()
-def _start_encoder(model: TiltSeriesVae, dataset: TiltDataset, preprocessor: Preprocessor, seed: int) -> None:
-    """Start the encoder from two random halves of the tilts of up to 2,000 particles."""
-    if not model.config.z_dim or model.config.encoder_frame != "particle":
-        return
-    chosen = sample_batches(dataset.particles, 16, generator=np.random.default_rng([seed, 0]))[:125]
-    generator = torch.Generator(device=preprocessor.device).manual_seed(seed)
-    means: tuple[list[Tensor], list[Tensor]] = ([], [])
-    squares = []
-    for raw in dataset.batches(chosen):
-        halves = split_tilts(preprocessor(raw), generator)
-        for half, collected in zip(halves, means, strict=True):
-            seen = model.seen_by_encoder(half)
-            collected.append(mean_by_owner(seen, half.owner, half.n_particles))
-            squares.append(seen.square().mean())
-    model.start_encoder(torch.cat(means[0]), torch.cat(means[1]), float(torch.stack(squares).mean().sqrt()))
 
 
 def _precision(config: TrainConfig) -> Literal["32-true", "bf16-mixed"]:

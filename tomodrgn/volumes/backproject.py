@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float32, Float64, Int8
 
 from tomodrgn.config import PreprocessConfig
-from tomodrgn.imaging import fourier, grid, resolution
+from tomodrgn.imaging import grid, resolution
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.gridding import grid_particles
@@ -169,7 +168,7 @@ def backproject(
     )
     mask = grid.soft_spherical_mask(particles.box_px, mask_radius).numpy()
     fsc = resolution.fourier_shell_correlation(half_1, half_2, mask)
-    filtered = _fsc_weighted(full, fsc)
+    filtered = resolution.fsc_weighted(full, fsc)
     maps = (resolution.mirror(v) if flip else v for v in (full, filtered, half_1, half_2))
     names = ("full", "filtered", "half_1", "half_2")
     return Reconstruction(
@@ -188,14 +187,3 @@ def half_sets(particles: ParticleSet, *, seed: int = 0) -> Int8[np.ndarray, " k"
         return np.array(known)
     order = np.random.default_rng(seed).permutation(len(particles))
     return (1 + (order % 2)).astype(np.int8)
-
-
-def _fsc_weighted(volume: np.ndarray, fsc: np.ndarray) -> np.ndarray:
-    """The map weighted by ``sqrt(2 FSC / (1 + FSC))`` to the first FSC < 0.143 (Rosenthal & Henderson 2003)."""
-    below = np.flatnonzero(fsc[1:] < 0.143)
-    last = below[0] + 1 if len(below) else len(fsc)
-    kept = np.where(np.arange(len(fsc)) < last, np.clip(fsc, 0, 1), 0)
-    weight = torch.from_numpy(np.sqrt(2 * kept / (1 + kept))).float()
-    box = volume.shape[0]
-    shell = (fourier.half_frequencies_xyz(box).norm(dim=-1) * box).round().long().clamp(max=len(fsc) - 1)
-    return fourier.irfft3_centred(fourier.rfft3_centred(torch.from_numpy(volume)) * weight[shell], box).numpy()
