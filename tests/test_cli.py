@@ -55,6 +55,16 @@ def test_info_of_the_real_set(real_set, capsys):
         assert words in text
 
 
+def test_info_says_what_is_unknown(small_particles, tmp_path, capsys):
+    """A cryoSRPNT-like or user file without scale factors has no tilt angles."""
+    text = small_particles.source.path.read_text()
+    star = tmp_path / "particles.star"
+    star.write_text(text.replace("_rlnCtfScalefactor", "_userScale"))
+    arguments = ["info", str(star), "--dialect", "warp", "--datadir", str(small_particles.source.path.parent)]
+    assert run_command(arguments) == 0
+    assert "tilt                unknown" in capsys.readouterr().out
+
+
 def test_the_whole_way_on_the_real_set(real_set, tmp_path, capsys):
     run, maps = tmp_path / "run", tmp_path / "maps"
     train = ["train", str(real_set), str(run), *TINY, "--batch-size", "8"]

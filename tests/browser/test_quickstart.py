@@ -92,7 +92,7 @@ def explore(view) -> None:
 
     # A lasso around the right half of the picture chooses the particles there, and no others.
     box = canvas.bounding_box()
-    corners = [(0.5, 0.02), (0.98, 0.02), (0.98, 0.98), (0.5, 0.98), (0.5, 0.2)]
+    corners = [(0.5, 0.005), (0.995, 0.005), (0.995, 0.995), (0.5, 0.995), (0.5, 0.2)]
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
     view.page.mouse.move(*points[0])
     view.page.mouse.down()
@@ -102,10 +102,15 @@ def explore(view) -> None:
     chosen = view.until(lambda: int(view.ask("len(explorer.selection)")), lambda n: n > 0, 20)
     view.page.get_by_text(f"{chosen} of {SMALL['n_particles']} particles chosen").wait_for(timeout=10_000)
     place = json.loads(view.ask("explorer.table['PC1'].to_json()"))
+    height = json.loads(view.ask("explorer.table['PC2'].to_json()"))
     names = set(json.loads(view.ask("__import__('json').dumps(explorer.selection.particle_ids)")))
     low, high = min(place.values()), max(place.values())
     middle, unsure = (low + high) / 2, 0.02 * (high - low)
-    assert {name for name, x in place.items() if x > middle + unsure} <= names
+    # The outermost points lie on the picture's edge, where the lasso cannot go round them.
+    bottom, top = min(height.values()), max(height.values())
+    edge = 0.02 * (top - bottom)
+    within = {name for name, y in height.items() if bottom + edge < y < top - edge and place[name] < high - unsure}
+    assert {name for name in within if place[name] > middle + unsure} <= names
     assert {name for name, x in place.items() if x < middle - unsure} & names == set()
     view.shot("lasso")
     view.ask("explorer.select(particles.particle_id[:5])")

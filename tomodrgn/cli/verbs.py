@@ -55,8 +55,8 @@ def info(particles: Path, /, *, data: Input = None, as_json: Annotated[bool, Par
         "CTF premultiplied": yes_no[facts["ctf_premultiplied"]],
         "dose weighted": yes_no[facts["dose_weighted"]],
         "tilts per particle": f"min {tilts['min']}, median {tilts['median']:g}, max {tilts['max']}",
-        "dose": f"{dose[0]:g} to {dose[1]:g} e/A^2",
-        "tilt": f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
+        "dose": "unknown" if dose[0] is None else f"{dose[0]:g} to {dose[1]:g} e/A^2",
+        "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
         "columns": ", ".join(facts["columns"]),
     }
     print_table(rows)
