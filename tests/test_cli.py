@@ -13,7 +13,7 @@ import pytest
 
 import tomodrgn as td
 from tomodrgn.cli import run_command
-from tomodrgn.io.mrc import read_volume, write_stack
+from tomodrgn.io.mrc import read_volume, write_stack, write_volume
 
 TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
 TINY += ["--encoder-grid", "5", "--max-radius", "0.2"]
@@ -187,6 +187,39 @@ def test_existing_output_is_kept(small_particles, tmp_path, capsys):
     code, error = fails(capsys, "filter", small_particles.source.path, out, "--particle-ids", ids)
     assert (code, out.read_text()) == (2, "mine")
     assert "exists" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "existing"),
+    [
+        (["embed", "nowhere", "PARTICLES", "OUT"], ""),
+        (["generate", "nowhere", "OUT", "--kmeans", "2"], "volumes.csv"),
+        (["backproject", "nowhere.star", "OUT"], "fsc.csv"),
+        (["train", "PARTICLES", "OUT"], "notes.txt"),
+    ],
+)
+def test_existing_output_is_refused_before_the_work(
+    small_particles, tmp_path, capsys, monkeypatch, arguments, existing
+):
+    monkeypatch.setattr("tomodrgn.training.train.estimate_scale", lambda *_, **__: pytest.fail("work was begun"))
+    out = tmp_path / "out"
+    path = out / existing if existing else out
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    names = {"PARTICLES": small_particles.source.path, "OUT": out}
+    code, error = fails(capsys, *(names.get(a, a) for a in arguments))
+    assert (code, path.read_text()) == (2, "mine")
+    assert str(out) in error
+    assert "nowhere" not in error
+
+
+def test_reference_of_another_box_is_refused(small_particles, tmp_path, capsys):
+    write_volume(tmp_path / "reference.mrc", np.zeros((8, 8, 8), np.float32), 8.0)
+    arguments = ["backproject", small_particles.source.path, tmp_path / "out"]
+    code, error = fails(capsys, *arguments, "--reference", tmp_path / "reference.mrc")
+    assert code == 2
+    assert "reference.mrc of shape (8, 8, 8)" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_particle_ids_are_named(small_particles, tmp_path, capsys):

@@ -22,6 +22,7 @@ from tomodrgn.model.loss import weighted_squared_error
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.preprocess import DecodePoints, Preprocessor, estimate_scale
+from tomodrgn.training.start import MAX_COMPONENTS
 from tomodrgn.training.step import chunk_size, training_step
 
 
@@ -90,6 +91,9 @@ def main() -> None:
         )
         preprocess, training = td.PreprocessConfig(), td.TrainConfig(batch_size=options.batch_size)
         network = TiltSeriesVae(td.VaeConfig(decoder_dim=options.decoder_dim), options.box)
+        maps = torch.zeros(1 + min(network.config.z_dim, MAX_COMPONENTS), *3 * (options.box,))
+        network.set_consensus(maps[0])  # a run has both; what they hold does not change the time
+        network.set_components(maps[1:])
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
         model, optimizer = fabric.setup(network, optimizer)
         for method in ("encode", "decode"):

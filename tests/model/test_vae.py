@@ -71,7 +71,7 @@ def test_encoder_sees_the_difference_from_the_consensus(preprocessor, premultipl
     network = model()
     network.set_consensus(consensus())
     xyz, sign = grid.fold_into_half(grid.slice_coordinates(batch.frequencies, batch.rotations))
-    values = gridding.sample_half_volume(network.consensus, xyz.reshape(-1, 3))[:, 0]
+    values = gridding.sample_half_volume(network.maps, xyz.reshape(-1, 3))[:, 0]
     slices = torch.complex(values[:, 0], values[:, 1] * sign.flatten()).view(sign.shape)
     own = dataclasses.replace(batch, values=batch.transfer * slices)
     assert network.seen_by_encoder(own).abs().max() < 1e-4

@@ -87,7 +87,7 @@ def train(
     model
         Kind of model.
     resume
-        Go on after the last finished epoch of the run folder.
+        Go on after the last finished epoch of the run folder; of the other options only a higher --epochs counts.
     overwrite
         Replace a run that is there already.
     """
@@ -110,7 +110,16 @@ def train(
 
 
 @app.command
-def embed(run: Path, particles: Path, out: Path, /, *, data: Input = None, epoch: int | None = None) -> None:
+def embed(
+    run: Path,
+    particles: Path,
+    out: Path,
+    /,
+    *,
+    data: Input = None,
+    epoch: int | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
     """Write the latents of particles under a trained run.
 
     Parameters
@@ -123,14 +132,18 @@ def embed(run: Path, particles: Path, out: Path, /, *, data: Input = None, epoch
         Output .npz file: particle_id, mu, logvar.
     epoch
         Epoch whose weights are used; the last if not given.
+    overwrite
+        Replace a file that is there already.
     """
+    from tomodrgn.io.atomic import refuse_existing
     from tomodrgn.training.embed import embed_particles
     from tomodrgn.training.run import Run
 
+    refuse_existing(out, overwrite=overwrite)
     opened = Run.open(run)
     options = data or InputOptions()
     latents = embed_particles(opened, options.read(particles), epoch=epoch)
-    latents.save(out, overwrite=False)
+    latents.save(out, overwrite=overwrite)
     print(f"wrote {len(latents)} latents of {latents.z_dim} dimensions to {out}")
 
 
@@ -180,9 +193,11 @@ def generate(
     overwrite
         Replace maps that are there already.
     """
+    from tomodrgn.io.atomic import refuse_existing
     from tomodrgn.training.run import Run
     from tomodrgn.volumes.generate import generate_volumes
 
+    refuse_existing(out_dir / "volumes.csv", overwrite=overwrite)
     opened = Run.open(run)
     points = latent_points(opened, kmeans, particle_ids, latents, pc=pc, epoch=epoch, seed=seed)
     stack = generate_volumes(opened, points, epoch=epoch, box_px=box, lowpass_angst=lowpass_angst, flip=flip)
@@ -223,14 +238,21 @@ def backproject(
     overwrite
         Replace maps that are there already.
     """
+    from tomodrgn.io.atomic import refuse_existing
     from tomodrgn.io.mrc import read_volume
     from tomodrgn.plots import plot_fsc, save_figures
     from tomodrgn.volumes.backproject import backproject as reconstruct
 
+    refuse_existing(out_dir / "fsc.csv", overwrite=overwrite)
     chosen = (data or InputOptions()).read(particles)
     if particle_ids is not None:
         chosen = chosen.subset(read_ids(particle_ids))
     known = None if reference is None else read_volume(reference)[0]
+    if known is not None and known.shape[0] != chosen.box_px:
+        raise ValueError(
+            f"Got reference {reference} of shape {known.shape}, expected the box of the images, {chosen.box_px} px. "
+            "Resample it to their box and pixel size."
+        )
     result = reconstruct(chosen, preprocess=preprocess, flip=flip, seed=seed)
     comparison = None if known is None else result.compare(known)
     result.save(out_dir, overwrite=overwrite)

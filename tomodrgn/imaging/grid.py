@@ -15,7 +15,15 @@ from torch import Tensor
 
 from tomodrgn.imaging import fourier
 
-__all__ = ["HalfGrid", "image_window", "in_canonical_half", "radii", "slice_coordinates", "soft_spherical_mask"]
+__all__ = [
+    "HalfGrid",
+    "fold_into_half",
+    "image_window",
+    "in_canonical_half",
+    "radii",
+    "slice_coordinates",
+    "soft_spherical_mask",
+]
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,6 @@ class HalfGrid:
     def radius(self) -> Float[Tensor, " p"]:
         """Radius of every kept frequency, in cycles per pixel."""
         return self.frequencies.norm(dim=-1)
-
-    @cached_property
-    def shell(self) -> Int64[Tensor, " p"]:
-        """Fourier shell of every kept frequency: radius times box, rounded."""
-        return (self.radius * self.box_px).round().long()
 
     def __len__(self) -> int:
         return len(self.index)

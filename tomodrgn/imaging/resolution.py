@@ -1,4 +1,4 @@
-"""Fourier shell correlation, low-pass filters, and correlation of maps."""
+"""Fourier shell correlation, low-pass filters and mirror images of maps."""
 
 from __future__ import annotations
 

@@ -8,7 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["refuse_existing", "replacing"]
+
+
+def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
+    """Refuse an output that is there already; asked before long work, and again when it is written.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is False.
+    """
+    if not overwrite and Path(path).exists():
+        raise FileExistsError(
+            f"Got output {path}, which exists already. Choose another name, or pass overwrite=True (--overwrite)."
+        )
 
 
 @contextmanager
@@ -28,8 +42,7 @@ def replacing(path: Path | str, *, overwrite: bool = True) -> Iterator[Path]:
         If the file exists and `overwrite` is False.
     """
     path = Path(path)
-    if not overwrite and path.exists():
-        raise FileExistsError(f"Got output {path}, which exists already. Choose another name, or pass overwrite=True.")
+    refuse_existing(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)

@@ -81,7 +81,7 @@ class FourierFeatures(nn.Module):
 
     def forward(self, coordinates: Float[Tensor, "m 3"]) -> Float[Tensor, "m f"]:
         """Features of frequencies in cycles per pixel; phases of many turns, so never in half precision."""
-        with torch.autocast(coordinates.device.type, enabled=False):  # phases of many turns need all their digits
+        with torch.autocast(coordinates.device.type, enabled=False):
             phase = coordinates.float() @ (2 * math.pi * self.vectors)
         return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)
 

@@ -1,9 +1,16 @@
 """TiltSeriesVae: tilt images of a particle -> latent -> Fourier amplitudes of its volume.
 
 Powell & Davis 2024, Nature Methods (10.1038/s41592-024-02210-z): a network for each tilt image, pooling over tilts, a
-network for the particle, and a decoder of Fourier coordinates. Two things differ by default. The tilt network sees the
-image's density at points fixed to the particle, instead of the image (`encoder_frame`); and the decoder sees one
-Friedel half of Fourier space only: callers flip coordinates into it and conjugate the result.
+network for the particle, and a decoder of Fourier coordinates. By default four things differ, each with an option:
+
+- The tilt network sees the image's density at points fixed to the particle instead of the image (`encoder_frame`).
+- It sees what is left of the image when the projection of the consensus is subtracted (`consensus`).
+- The particle's latent is the sum of a linear map of the pooled densities, started from what two halves of the tilts
+  agree in, and of the networks, which start at zero (`encoder_frame`).
+- The decoder adds its network, which starts at zero, to the consensus and to one map for each of the first latent
+  coordinates (`consensus`).
+
+The decoder sees one Friedel half of Fourier space only: callers flip coordinates into it and conjugate the result.
 """
 
 from __future__ import annotations
@@ -61,21 +68,21 @@ class TiltSeriesVae(nn.Module):
         self.decoder = ResidualMlp(2 * n_frequencies, config.decoder_dim, 2, config.decoder_layers)
         self.from_latent = nn.Linear(config.z_dim, config.decoder_dim, bias=False) if config.z_dim else None
         draw_weights(self, generator)
-        self.consensus: Tensor | None
-        self.register_buffer("consensus", None, persistent=False)
-        self.components: Tensor | None
-        self.register_buffer("components", None, persistent=False)
+        self.maps: Tensor | None  # transforms of the consensus and of the components, for sampling
+        self.register_buffer("maps", None, persistent=False)
         if config.consensus:
             nn.init.zeros_(self.decoder.last.weight)
             nn.init.zeros_(self.decoder.last.bias)
 
     def set_consensus(self, volume: Float[Tensor, "d d d"]) -> None:
         """Give the map (axes zyx, in units of the scaled images) from which the decoder's differences are counted."""
-        self.consensus = gridding.prepare_sampling(volume[None])
+        self.maps = gridding.prepare_sampling(volume[None])
 
     def set_components(self, volumes: Float[Tensor, "c d d d"]) -> None:
-        """Give the maps that the decoder adds in proportion to the first c latent coordinates."""
-        self.components = gridding.prepare_sampling(volumes)
+        """Give the maps that the decoder adds to the consensus in proportion to the first c latent coordinates."""
+        if self.maps is None:
+            raise ValueError("Got components of a model without consensus, expected one first. Call set_consensus.")
+        self.maps = torch.cat([self.maps[:1], gridding.prepare_sampling(volumes)])
 
     def _build_encoder(self, max_radius: float, n_tilts: int) -> None:
         config, layers, width = self.config, self.config.encoder_layers, self.config.encoder_dim
@@ -103,10 +110,10 @@ class TiltSeriesVae(nn.Module):
 
     def residual(self, batch: FourierBatch) -> FourierBatch:
         """The same images minus the projection of the consensus, if there is one."""
-        if self.consensus is None:
+        if self.maps is None:
             return batch
         coordinates, sign = grid.fold_into_half(grid.slice_coordinates(batch.frequencies, batch.rotations))
-        slices = gridding.sample_half_volume(self.consensus, coordinates.reshape(-1, 3))[:, 0]  # (i p, 2)
+        slices = gridding.sample_half_volume(self.maps[:1], coordinates.reshape(-1, 3))[:, 0]  # (i p, 2)
         slices = torch.complex(slices[:, 0], slices[:, 1] * sign.flatten()).view(sign.shape)
         return replace(batch, values=batch.values - batch.transfer * slices)
 
@@ -164,12 +171,10 @@ class TiltSeriesVae(nn.Module):
         values = self.decoder.after_first(hidden)
         with torch.autocast(coordinates.device.type, enabled=False):
             values = values.float()
-            if self.consensus is not None:
-                values = values + gridding.sample_half_volume(self.consensus, coordinates)[:, 0]
-            if self.components is not None:
-                parts = gridding.sample_half_volume(self.components, coordinates)  # (m, c, 2)
-                share = z.float()[:, : parts.shape[1]].index_select(0, owner)
-                values = values + (share[:, :, None] * parts).sum(dim=1)
+            if self.maps is not None:
+                sampled = gridding.sample_half_volume(self.maps, coordinates)  # (m, 1 + c, 2)
+                shares = self._shares(z).index_select(0, owner)
+                values = values + (shares[:, :, None] * sampled).sum(dim=1)
         return values
 
     def decode_shared(self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]) -> Float[Tensor, "v m 2"]:
@@ -179,9 +184,12 @@ class TiltSeriesVae(nn.Module):
             values = self.decoder.after_first(hidden).expand(len(z), -1, -1)
         else:
             values = torch.stack([self.decoder.after_first(hidden + offset) for offset in self.from_latent(z)])
-        if self.consensus is not None:
-            values = values + gridding.sample_half_volume(self.consensus, coordinates)[:, 0]
-        if self.components is not None:
-            parts = gridding.sample_half_volume(self.components, coordinates)
-            values = values + torch.einsum("vc,mcr->vmr", z[:, : parts.shape[1]], parts)
+        if self.maps is not None:
+            sampled = gridding.sample_half_volume(self.maps, coordinates)
+            values = values + torch.einsum("vc,mcr->vmr", self._shares(z), sampled)
         return values
+
+    def _shares(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b s"]:
+        """Share of each of the maps in a volume: one of the consensus, the latent coordinate of each component."""
+        n_components = 0 if self.maps is None else len(self.maps) - 1
+        return torch.cat([z.new_ones(len(z), 1), z[:, :n_components]], dim=1).float()

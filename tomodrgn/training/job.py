@@ -20,7 +20,7 @@ from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_particles
-from tomodrgn.training.run import Run
+from tomodrgn.training.run import Run, check_new_run
 
 __all__ = ["TrainingJob", "option_flags", "start_training"]
 
@@ -71,9 +71,10 @@ def start_training(
     folder = Path(run)
     if TrainingJob.attach(folder).running:
         raise RuntimeError(f"Got run {folder}, which is being trained. Stop that training first.")
-    _check_folder(folder, resume=resume, overwrite=overwrite)
     epochs: list[str] = []
-    if resume:
+    if not resume:
+        check_new_run(folder, overwrite=overwrite)
+    else:
         # The command's own default must not raise the number of epochs of the run.
         own = Run.open(folder).train_config.epochs
         epochs = ["--epochs", str(max(own, training.epochs) if training else own)]
@@ -288,20 +289,6 @@ def _is_whole(particles: ParticleSet) -> bool:
     # A reader may leave out rows of its own accord; only reading again tells.
     again = read_particles(particles.source.path, datadir=particles.source.datadir, check_stacks=False)
     return np.array_equal(again.particle_id, particles.particle_id) and again.n_images == particles.n_images
-
-
-def _check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """The refusals that would come too late, as the log goes into the folder before the process can look at it."""
-    has_run = (folder / "run.json").is_file()
-    if resume:
-        Run.open(folder)
-    elif has_run and not overwrite:
-        raise FileExistsError(
-            f"Got run folder {folder}, which holds a run already. Choose another, or pass overwrite=True to replace "
-            "it, or resume=True to go on with it."
-        )
-    elif not has_run and folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {LOG}):
-        raise FileExistsError(f"Got run folder {folder}, which holds other files. Choose a new folder.")
 
 
 def _spawn(verb: Sequence[str], folder: Path, resume: bool) -> subprocess.Popen:  # noqa: FBT001

@@ -43,7 +43,7 @@ from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
 
-__all__ = ["Run"]
+__all__ = ["Run", "check_new_run"]
 
 FORMAT, VERSION = "tomodrgn-run", 1
 HISTORY_COLUMNS = ["epoch", "split", "reconstruction", "kl", "total", "beta", "learning_rate", "seconds"]
@@ -86,7 +86,8 @@ class Run:
             If the folder holds a run (and `overwrite` is False), or files that are not a run.
         """
         folder = Path(folder)
-        _clear(folder, overwrite=overwrite)
+        check_new_run(folder, overwrite=overwrite)
+        _clear(folder)
         source = particles.source
         settings = {
             "format": FORMAT,
@@ -240,19 +241,28 @@ class Run:
             history[HISTORY_COLUMNS].to_csv(path, index=False)
 
 
-def _clear(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / "run.json").is_file():
-        # A log that the job opened before the run existed does not count as somebody's files.
-        if folder.is_dir() and {p.name for p in folder.iterdir()} == {"log.txt"}:
-            return
+def check_new_run(folder: Path | str, *, overwrite: bool) -> None:
+    """Refuse a folder that a new run must not be made in.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a run (and `overwrite` is False), or files that are not a run.
+    """
+    folder = Path(folder)
+    if (folder / "run.json").is_file():
+        if not overwrite:
+            raise FileExistsError(
+                f"Got run folder {folder}, which holds a run already. Choose another, or pass overwrite=True "
+                "(--overwrite) to replace it, or resume=True (--resume) to go on with it."
+            )
+    # A log that the job opened before the run existed does not count as somebody's files.
+    elif folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {"log.txt"}):
         raise FileExistsError(f"Got run folder {folder}, which holds other files. Choose a new folder.")
-    if not overwrite:
-        raise FileExistsError(
-            f"Got run folder {folder}, which holds a run already. Choose another, or pass overwrite=True "
-            "(--overwrite) to replace it, or resume=True (--resume) to go on with it."
-        )
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier run, all but its log, which may be the present one already."""
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("run.json", "history.csv", "status.json", "consensus.mrc", "components.mrcs"):

@@ -20,8 +20,8 @@ from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
-from tomodrgn.training.embed import build_model, encode_all
-from tomodrgn.training.run import Run
+from tomodrgn.training.embed import build_model, default_device, encode_all
+from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.start import start_model
 from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
 
@@ -132,7 +132,7 @@ def _train(
             tilts_per_particle=config.tilts_per_particle,
             generator=np.random.default_rng([config.seed, epoch]),
         )
-        noise = torch.Generator(device=fabric.device).manual_seed(hash((config.seed, epoch)) & 0x7FFFFFFF)
+        noise = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
         losses: list[StepLoss] = []
         model.train()
         for raw in dataset.batches(choices):
@@ -164,6 +164,11 @@ def _train(
     return run
 
 
+def _noise_seed(seed: int, epoch: int) -> int:
+    """One number of two, the same on every machine and for every version of Python."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
 def _precision(config: TrainConfig) -> Literal["32-true", "bf16-mixed"]:
     if config.precision != "auto":
         return config.precision
@@ -180,6 +185,7 @@ def _created(
     training: TrainConfig,
     overwrite: bool,
 ) -> Run:
+    check_new_run(folder, overwrite=overwrite)
     counts = np.unique(particles.tilt_counts)
     if training.tilts_per_particle is not None:
         counts = np.unique(np.minimum(counts, training.tilts_per_particle))
@@ -191,7 +197,8 @@ def _created(
     scale = estimate_scale(particles, preprocess, seed=training.seed)
     consensus = None
     if model.consensus:
-        padded = Preprocessor(particles, preprocess, scale=scale, padding=2)
+        device = default_device("cpu" if training.accelerator == "cpu" else None)
+        padded = Preprocessor(particles, preprocess, scale=scale, padding=2, device=device)
         mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
         consensus = grid_particles(padded, np.ones(len(particles), dtype=np.int64)).volume() * mask
     return Run.create(

@@ -128,4 +128,12 @@ def _points_and_labels(latents: np.ndarray | pd.DataFrame, z_dim: int) -> tuple[
     if missing or extra:
         given = sum(str(c).startswith("z") and str(c)[1:].isdigit() for c in latents.columns)
         raise ValueError(f"Got a table with {given} latent columns, expected {columns[:1]} to z{z_dim} for this run.")
-    return latents[columns].to_numpy(np.float32), latents
+    points = latents[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
+    unfit = np.argwhere(~np.isfinite(points))
+    if len(unfit):
+        row, column = unfit[0]
+        raise ValueError(
+            f"Got {latents[columns].iloc[row, column]!r} as {columns[column]} of point {latents.index[row]}, "
+            "expected a finite number. Give numbers in the latent columns."
+        )
+    return points, latents
