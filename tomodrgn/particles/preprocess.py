@@ -60,6 +60,8 @@ class FourierBatch:
     """Contrast transfer function; 1 everywhere for images without one."""
     weighting: Float32[Tensor, "i p"]
     """Exposure filter times tilt (or upstream's scale) factor."""
+    image_weights: Float32[Tensor, " i"]
+    """That tilt (or scale) factor alone."""
     kept: Float32[Tensor, "i p"]
     """1 where the exposure is below the optimal one, else 0."""
     rotations: Float32[Tensor, "i 3 3"]
@@ -75,7 +77,7 @@ class FourierBatch:
 
     def take_images(self, images: Bool[Tensor, " i"]) -> FourierBatch:
         """The same particles with only the images marked True."""
-        names = ("owner", "values", "ctf", "weighting", "kept", "rotations")
+        names = ("owner", "values", "ctf", "weighting", "image_weights", "kept", "rotations")
         return replace(self, **{name: getattr(self, name)[images] for name in names})
 
     @cached_property
@@ -107,6 +109,22 @@ class FourierBatch:
         weights = self.loss_weights
         numerator = self.values if self.ctf_premultiplied else self.values * self.ctf
         return numerator * weights, self.ctf.square() * weights
+
+    def likelihood_terms(self) -> tuple[Complex64[Tensor, "i p"], Float32[Tensor, "i p"]]:
+        """Sufficient statistics of the volume under Gaussian noise: numerator and denominator.
+
+        The image before any multiplication is u = f V + n with the transfer f = CTF x exposure filter and noise n of
+        variance s / w, where w is the tilt factor. All that it says of V is ``w f u`` (numerator) and ``w f^2``
+        (denominator, the precision of V in units of 1 / s); the noise of the numerator has the variance
+        ``s w f^2``. An image that was multiplied by m gives u = image / m, and m cancels: a premultiplied image has
+        the same statistics as if it were not. Images that were dose weighted were multiplied by exposure filter and
+        scale; the scale is taken for a part of f, as their writers do. Without exposure weighting f is the CTF.
+        """
+        if self.dose_weighted:
+            return self.gridding_terms()
+        exposure = self.weighting / self.image_weights[:, None].clamp(min=1e-6)
+        numerator, denominator = self.gridding_terms()
+        return numerator, denominator * exposure
 
     def points(self) -> DecodePoints:
         """Every kept frequency of every image as one list of decoder coordinates and targets."""
@@ -163,13 +181,14 @@ class Preprocessor:
     def __call__(self, raw: RawBatch) -> FourierBatch:
         """Fourier coefficients, CTF and weights of the images of a raw batch."""
         rows = raw.image_rows.to(self.device, non_blocking=True)
-        weighting, kept = self._weights(rows)
+        weighting, image_weights, kept = self._weights(rows)
         return FourierBatch(
             particles=raw.particles.to(self.device, non_blocking=True),
             owner=raw.owner.to(self.device, non_blocking=True),
             values=self._transform(raw.images.to(self.device, non_blocking=True), rows),
             ctf=self._transfer(rows),
             weighting=weighting,
+            image_weights=image_weights,
             kept=kept,
             rotations=self._rotations[rows],
             frequencies=self.grid.frequencies,
@@ -192,7 +211,7 @@ class Preprocessor:
             return torch.ones(len(rows), len(self.grid), device=self.device)
         return ctf.contrast_transfer(self._per_angst, self._ctf[rows])
 
-    def _weights(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _weights(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         radius = self._per_angst.norm(dim=-1)
         voltage = self._ctf[rows, 4] if self._ctf is not None else torch.full_like(self._dose[rows], 300.0)
         weighting = torch.ones(len(rows), len(radius), device=self.device)
@@ -201,11 +220,12 @@ class Preprocessor:
             weighting = dose.exposure_weights(radius, self._dose[rows], voltage)
         if self.config.exposure_weighting:
             kept = dose.exposure_mask(radius, self._dose[rows], voltage).float()
+        image_weights = torch.ones(len(rows), device=self.device)
         if self.particles.dose_weighted:
-            weighting = weighting * self._image_scale[rows, None]
+            image_weights = self._image_scale[rows]
         elif self.config.tilt_weighting:
-            weighting = weighting * dose.tilt_weights(self._tilt[rows])[:, None]
-        return weighting, kept
+            image_weights = dose.tilt_weights(self._tilt[rows])
+        return weighting * image_weights[:, None], image_weights, kept
 
 
 def _window(box_px: int, config: PreprocessConfig) -> Tensor:
