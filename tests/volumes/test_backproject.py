@@ -11,6 +11,7 @@ import tomodrgn as td
 from tomodrgn.imaging import grid, resolution
 from tomodrgn.io.mrc import read_volume
 from tomodrgn.particles.simulate import truth_volumes
+from tomodrgn.particles.simulated_formats import FORMATS
 from tomodrgn.volumes.backproject import half_sets
 
 # Shells 1 to 10 on the real WarpTools set, mirrored, soft spherical mask of radius 0.7.
@@ -29,7 +30,7 @@ def real_map(real_set):
     return td.backproject(real_set[0], flip=True)
 
 
-@pytest.mark.parametrize("dialect", ["warp", "warptools"])
+@pytest.mark.parametrize("dialect", FORMATS)
 def test_noise_free_set_is_recovered(tmp_path, dialect):
     particles = td.simulate_particles(
         tmp_path, n_particles=120, n_tilts=21, n_states=1, noise=False, dialect=dialect, seed=3

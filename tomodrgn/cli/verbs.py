@@ -308,7 +308,9 @@ def simulate(
     box: int = 32,
     states: int = 3,
     snr: float = 0.05,
-    dialect: Literal["warp", "warptools"] = "warp",
+    dialect: Literal[
+        "warp", "warptools", "relion5", "nextpyp", "nextpyp_relion5", "cryosrpnt", "cistem", "emclarity"
+    ] = "warp",
     continuous: Annotated[bool, Parameter(negative=())] = False,
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,

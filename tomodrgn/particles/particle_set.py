@@ -10,11 +10,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float32, Int, Int64
+
+from tomodrgn.particles.read_options import ReadOptions
 
 __all__ = ["CtfParameters", "ParticleSet", "SourceStar"]
 
@@ -65,24 +66,27 @@ class SourceStar:
         Name of the block in `particles` whose rows `ParticleSet.source_row` counts.
     tomograms
         Blocks of the tomograms file of an optimisation set; empty for image series.
+    tilt_series
+        For tomograms whose tilts are in a file of their own (RELION 5): that file and its blocks, by tomogram.
     optimisation_set
         Blocks of the optimisation set file itself; empty for image series.
     datadir
         Folders searched for image stacks, beside the place of the STAR file.
     particles_file
         The file that `particles` came from; None if that is `path`.
-    defocus_hand
-        How local defocus was computed for an optimisation set; see `read_particles`.
+    options
+        What the user said of the data set.
     """
 
     path: Path
     particles: dict[str, pd.DataFrame]
     particles_block: str
     tomograms: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    tilt_series: dict[str, tuple[Path, dict[str, pd.DataFrame]]] = dataclasses.field(default_factory=dict)
     optimisation_set: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     datadir: tuple[Path, ...] = ()
     particles_file: Path | None = None
-    defocus_hand: Literal["auto", 1, -1, 0] = "auto"
+    options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
 
     @property
     def particles_path(self) -> Path:
@@ -315,6 +319,7 @@ TEXT_COLUMNS = frozenset(
     {
         "rlnTomoName", "rlnTomoParticleName", "rlnGroupName", "rlnGroupNumber", "rlnMicrographName", "rlnOpticsGroup",
         "rlnOpticsGroupName", "rlnImageName", "rlnTomoVisibleFrames", "wrpSourceName", "tomodrgnParticleId",
+        "cisTEMParticleGroup", "cisTEMStackFilename", "cisTEMOriginalImageFilename", "cisTEMReference3DFilename",
     }
 )  # fmt: skip
 

@@ -42,6 +42,7 @@ from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
+from tomodrgn.particles.read_options import ReadOptions
 
 __all__ = ["Run", "check_new_run"]
 
@@ -105,10 +106,13 @@ class Run:
                 "path": str(source.path.resolve()),
                 "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
                 "datadir": [str(Path(d).resolve()) for d in source.datadir],
-                "dialect": particles.dialect,
-                "ctf_premultiplied": particles.ctf_premultiplied,
-                "dose_weighted": particles.dose_weighted,
-                "invert": particles.invert,
+                "options": {
+                    **source.options.settings(),
+                    "dialect": particles.dialect,
+                    "ctf_premultiplied": particles.ctf_premultiplied,
+                    "dose_weighted": particles.dose_weighted,
+                    "invert": particles.invert,
+                },
             },
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +175,7 @@ class Run:
             self.folder,
             source_dir=Path(source["path"]).parent,
             datadir=[Path(d) for d in source["datadir"]],
-            **{name: source[name] for name in ("dialect", "ctf_premultiplied", "dose_weighted", "invert")},
+            options=ReadOptions.from_settings(source["options"]),
         )
 
     @property
