@@ -48,7 +48,8 @@ def test_info_of_the_real_set(real_set, capsys):
         "tilts_per_particle": {"min": 34, "median": 36, "max": 37},
     }
     assert {name: facts[name] for name in wanted} == wanted
-    assert set(facts) == {*wanted, "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
+    assert facts["stack_box_px"] == 32
+    assert set(facts) == {*wanted, "stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
     assert run_command(["info", str(real_set)]) == 0
     text = capsys.readouterr().out
     for words in ("WarpTools", "40", "1430", "32 px", "12.0 angstrom/px", "min 34, median 36, max 37"):

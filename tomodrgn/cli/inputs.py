@@ -32,6 +32,10 @@ class InputOptions:
     invert: Annotated[bool | None, Parameter(negative="--no-invert")] = None
     """Whether contrast must be inverted; by default as the dialect says."""
 
+    box: int | None = None
+    """Side in pixels to which images are Fourier-cropped when they are used; the field of view stays. By default that
+    of the images."""
+
     def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
         """The particles of a STAR file."""
         from tomodrgn.particles.read import read_particles
@@ -43,6 +47,7 @@ class InputOptions:
             ctf_premultiplied=self.ctf_premultiplied,
             dose_weighted=self.dose_weighted,
             invert=self.invert,
+            box_px=self.box,
             check_stacks=check_stacks,
         )
 

@@ -52,6 +52,7 @@ def read_particles(
     dose_weighted: bool | None = None,
     invert: bool | None = None,
     defocus_hand: Literal["auto", 1, -1, 0] = "auto",
+    box_px: int | None = None,
     check_stacks: bool = True,
 ) -> ParticleSet:
     """Read the particles and tilt images that a STAR file names.
@@ -70,6 +71,8 @@ def read_particles(
     defocus_hand
         Hand h of the local defocus ``-h z`` of an optimisation set, z the depth of the particle in angstrom; ``"auto"``
         is rlnTomoHand of each tomogram, 0 leaves local defocus out. Other dialects hold the defocus of each image.
+    box_px
+        Images are Fourier-cropped to this side when they are used; see `ParticleSet.cropped_to`. None keeps theirs.
     check_stacks
         Whether image stacks must be there; False reads the tables alone.
 
@@ -85,7 +88,8 @@ def read_particles(
     source = _load(Path(path), datadir_tuple(datadir), defocus_hand)
     places = SearchPlaces(star_dirs=_star_dirs(source), datadir=source.datadir)
     flags = DataFlags(ctf_premultiplied=ctf_premultiplied, dose_weighted=dose_weighted, invert=invert)
-    return _read(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+    particles = _read(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+    return particles if box_px is None else particles.cropped_to(box_px)
 
 
 def _star_dirs(source: SourceStar) -> tuple[Path, ...]:
@@ -167,6 +171,7 @@ def read_source(
     dose_weighted: bool | None = None,
     invert: bool | None = None,
     defocus_hand: Literal["auto", 1, -1, 0] | None = None,
+    box_px: int | None = None,
     check_stacks: bool = True,
 ) -> ParticleSet:
     """Read what `write_source` wrote; image stacks are looked for from the place of the original file.
@@ -177,7 +182,7 @@ def read_source(
         The folder given to `write_source`.
     source_dir
         Folder of the STAR file that was read first.
-    datadir, dialect, ctf_premultiplied, dose_weighted, invert, defocus_hand, check_stacks
+    datadir, dialect, ctf_premultiplied, dose_weighted, invert, defocus_hand, box_px, check_stacks
         See `read_particles`; `defocus_hand` None is that of the set that was written.
 
     Raises
@@ -194,7 +199,8 @@ def read_source(
     source = _load(path, tuple(Path(d) for d in dict.fromkeys([source_dir, *given])), defocus_hand)
     places = SearchPlaces(star_dirs=(source_dir,), datadir=source.datadir)
     flags = DataFlags(ctf_premultiplied=ctf_premultiplied, dose_weighted=dose_weighted, invert=invert)
-    return _read(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+    particles = _read(source, dialect, places=places, flags=flags, check_stacks=check_stacks)
+    return particles if box_px is None else particles.cropped_to(box_px)
 
 
 def _written_hand(path: Path) -> Literal["auto", 1, -1, 0]:
@@ -219,6 +225,7 @@ def describe_particles(particles: ParticleSet) -> dict[str, Any]:
         "tomograms": len(set(particles.tomogram.tolist()) - {""}),
         "images": particles.n_images,
         "box_px": particles.box_px,
+        "stack_box_px": particles.stack_box_px,
         "pixel_size_angst": particles.pixel_size_angst,
         "ctf_premultiplied": particles.ctf_premultiplied,
         "dose_weighted": particles.dose_weighted,

@@ -14,7 +14,16 @@ from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.stack_files import SearchPlaces
 
-__all__ = ["FOLDER_NAMES", "HAND_COLUMN", "PARTICLES_FILE", "TOMOGRAMS_FILE", "write_particles", "write_source"]
+__all__ = [
+    "FOLDER_NAMES",
+    "HAND_COLUMN",
+    "PARTICLES_FILE",
+    "TOMOGRAMS_FILE",
+    "file_names",
+    "kept_rows",
+    "write_particles",
+    "write_source",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +64,7 @@ def write_particles(
         hold visible images only.
     """
     path = Path(path)
-    names = (path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star")
-    written = _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
+    written = _write(particles, path.parent, file_names(path), add_columns=add_columns, overwrite=overwrite)
     stack = str(particles.source.rows["rlnImageName"].iloc[0]).rpartition("@")[2]
     if SearchPlaces(star_dirs=(path.parent,)).find(stack) is None:
         logger.warning(
@@ -64,6 +72,11 @@ def write_particles(
             stack, path, particles.source.particles_path.parent,
         )  # fmt: skip
     return written
+
+
+def file_names(path: Path) -> tuple[str, str, str]:
+    """Names of the files that an optimisation set becomes: itself, its particles, its tomograms."""
+    return path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star"
 
 
 def write_source(
@@ -100,7 +113,7 @@ def _write(
     """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
     source = particles.source
     blocks = dict(source.particles)
-    blocks[source.particles_block] = _kept_rows(particles, add_columns)
+    blocks[source.particles_block] = kept_rows(particles, add_columns)
     if not source.optimisation_set:
         files = {names[0]: blocks}
     else:
@@ -130,8 +143,14 @@ def _renamed(block: pd.DataFrame, names: tuple[str, ...], source: SourceStar) ->
     return renamed
 
 
-def _kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None) -> pd.DataFrame:
-    """The rows of the source that belong to this set, in the order of the source, with masks and columns added."""
+def kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The rows of the source that belong to this set, in the order of the source, with masks and columns added.
+
+    Raises
+    ------
+    KeyError, ValueError
+        See `write_particles`.
+    """
     source = particles.source
     rows, first = np.unique(particles.source_row, return_index=True)
     owner = particles.image_particle[first]

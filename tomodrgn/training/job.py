@@ -275,6 +275,8 @@ def _source_arguments(particles: ParticleSet | Path | str) -> list[str]:
     flags += ["--dialect", particles.dialect]
     for name in ("ctf_premultiplied", "dose_weighted", "invert"):
         flags.append(f"--{'' if getattr(particles, name) else 'no-'}{name.replace('_', '-')}")
+    if particles.box_px != particles.stack_box_px:
+        flags += ["--box", str(particles.box_px)]
     return [str(source.path), *flags]
 
 

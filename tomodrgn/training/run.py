@@ -3,7 +3,8 @@
 The folder, version 1::
 
     run.json         {"format": "tomodrgn-run", "version": 1, ...}: configurations, seed, image scale, package version,
-                     and of the source STAR file: path, sha256, datadir, dialect, flags
+                     and of the source STAR file: path, sha256, datadir, dialect, flags, box on disk
+                     (box_px is that of training, to which images are Fourier-cropped)
     particles.star   exactly the particles used, every source column, and tomodrgnParticleId
                      (an optimisation set adds tomograms.star and optimisation_set.star)
     consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
@@ -109,6 +110,7 @@ class Run:
                 "ctf_premultiplied": particles.ctf_premultiplied,
                 "dose_weighted": particles.dose_weighted,
                 "invert": particles.invert,
+                "stack_box_px": particles.stack_box_px,
             },
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,12 +167,13 @@ class Run:
 
     @cached_property
     def particles(self) -> ParticleSet:
-        """The particles of this run; their images are looked for where they were at training."""
+        """The particles of this run, at its box; their images are looked for where they were at training."""
         source = self.settings["source"]
         return read_source(
             self.folder,
             source_dir=Path(source["path"]).parent,
             datadir=[Path(d) for d in source["datadir"]],
+            box_px=self.settings["box_px"],
             **{name: source[name] for name in ("dialect", "ctf_premultiplied", "dose_weighted", "invert")},
         )
 
