@@ -10,7 +10,7 @@ import sys
 
 from cyclopts import CycloptsError
 
-from tomodrgn.cli.downsample import downsample
+from tomodrgn.cli.stacks import downsample
 from tomodrgn.cli.verbs import app
 
 __all__ = ["app", "main", "run_command"]

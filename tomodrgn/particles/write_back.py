@@ -65,7 +65,7 @@ def write_particles(
     """
     path = Path(path)
     written = _write(particles, path.parent, file_names(path), add_columns=add_columns, overwrite=overwrite)
-    stack = str(particles.source.rows["rlnImageName"].iloc[0]).rpartition("@")[2]
+    stack = str(particles.source.rows["rlnImageName"].iloc[particles.source_row[0]]).rpartition("@")[2]
     if SearchPlaces(star_dirs=(path.parent,)).find(stack) is None:
         logger.warning(
             "Image stacks such as %s are not found from %s. Read it with datadir=%s (--datadir).",
