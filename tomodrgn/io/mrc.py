@@ -221,7 +221,7 @@ def write_stack(
 
 def write_stack_in_pieces(
     path: Path | str,
-    pieces: Iterable[Num[np.ndarray, "n y x"]],
+    pieces: Iterable[np.ndarray],
     shape_zyx: tuple[int, int, int],
     *,
     dtype: np.dtype | type,
@@ -233,7 +233,7 @@ def write_stack_in_pieces(
     Parameters
     ----------
     pieces
-        The images in order; together as many as `shape_zyx` says.
+        The images in order, (n, d, d) each; together as many as `shape_zyx` says.
     dtype
         float16 or float32: the type that is stored.
 
