@@ -10,10 +10,12 @@ import sys
 
 from cyclopts import CycloptsError
 
+from tomodrgn.cli.stacks import downsample
 from tomodrgn.cli.verbs import app
 
 __all__ = ["app", "main", "run_command"]
 
+app.command(downsample)
 INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 
 

@@ -43,11 +43,16 @@ class InputOptions:
     tilt_column: str | None = None
     """Column of tilt angles in degrees, for image series that hold none."""
 
+    box: int | None = None
+    """Side in pixels to which images are Fourier-cropped when they are used; the field of view stays. By default that
+    of the images."""
+
     def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
         """The particles of a STAR file."""
         from tomodrgn.particles.read import read_particles
 
-        return read_particles(path, **vars(self) | {"datadir": self.datadir or None}, check_stacks=check_stacks)
+        options = {name: value for name, value in vars(self).items() if name not in ("datadir", "box")}
+        return read_particles(path, datadir=self.datadir or None, box_px=self.box, check_stacks=check_stacks, **options)
 
 
 Input = Annotated[InputOptions | None, Parameter(name="*")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +11,7 @@ if TYPE_CHECKING:
     from tomodrgn.training.train import TrainProgress
     from tomodrgn.volumes.backproject import ReferenceComparison
 
-__all__ = ["ProgressBar", "print_comparison", "print_run", "print_table"]
+__all__ = ["ProgressBar", "print_comparison", "print_run", "print_table", "stack_bar"]
 
 
 def print_run(run: Run) -> None:
@@ -80,3 +82,15 @@ class ProgressBar:
             description=f"{self._title}, epoch {state.epoch} of {state.epochs}",
             loss=loss,
         )
+
+
+@contextmanager
+def stack_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar in the shell over image stacks, told how many are done and how many there are."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

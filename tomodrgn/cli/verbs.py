@@ -45,12 +45,14 @@ def info(particles: Path, /, *, data: Input = None, as_json: Annotated[bool, Par
         return
     tilts, dose, angles = facts["tilts_per_particle"], facts["dose_range_e_per_angst2"], facts["tilt_range_deg"]
     yes_no = {True: "yes", False: "no"}
+    on_disk = facts["stack_box_px"]
+    cropped = f", Fourier-cropped from {on_disk} px" if on_disk != facts["box_px"] else ""
     rows = {
         "dialect": DIALECT_TITLES.get(facts["dialect"], facts["dialect"]),
         "particles": facts["particles"],
         "tomograms": facts["tomograms"],
         "images": facts["images"],
-        "box": f"{facts['box_px']} px",
+        "box": f"{facts['box_px']} px" + cropped,
         "pixel size": f"{facts['pixel_size_angst']} angstrom/px",
         "CTF premultiplied": yes_no[facts["ctf_premultiplied"]],
         "dose weighted": yes_no[facts["dose_weighted"]],

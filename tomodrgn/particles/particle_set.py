@@ -134,7 +134,7 @@ class ParticleSet:
     stack_paths, stack_index, slice_index
         Image j is the 0-based slice ``slice_index[j]`` of ``stack_paths[stack_index[j]]``.
     box_px, pixel_size_angst
-        Side of the square images in pixels, and the size of a pixel.
+        Side of the square images in pixels, and the size of a pixel; see `cropped_to`.
     ctf_premultiplied, dose_weighted
         Whether upstream software multiplied the images by their CTF, and by exposure filter and `image_scale`.
     invert
@@ -142,6 +142,8 @@ class ParticleSet:
     source, source_row, source_slot
         The STAR text; the row of each image (or of its particle) in it, (n,); and for particle-row dialects the
         position of the image in the particle's list of visible frames, (n,), else 0.
+    stack_box_px
+        Side of the images on disk; 0 stands for `box_px`.
 
     Raises
     ------
@@ -171,6 +173,7 @@ class ParticleSet:
     source: SourceStar
     source_row: Int[np.ndarray, " n"]
     source_slot: Int[np.ndarray, " n"]
+    stack_box_px: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rotations", "shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale"):
@@ -178,6 +181,7 @@ class ParticleSet:
         for name in ("offsets", "stack_index", "slice_index", "source_row", "source_slot"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.int64))
         object.__setattr__(self, "half_set", _frozen(self.half_set, np.int8))
+        object.__setattr__(self, "stack_box_px", self.stack_box_px or self.box_px)
         for name in ("particle_id", "tomogram"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.str_))
         self._check()
@@ -296,6 +300,42 @@ class ParticleSet:
             offsets=np.concatenate([[0], np.cumsum(counts[particles])]),
             ctf=None if self.ctf is None else self.ctf.take(keep),
             **{name: getattr(self, name)[keep] for name in per_image},
+        )
+
+    def cropped_to(self, box_px: int) -> ParticleSet:
+        """The same particles with images Fourier-cropped to `box_px` pixels when they are used.
+
+        The field of view stays: pixels are larger, by `stack_box_px` / `box_px`, and detail beyond the new Nyquist is
+        gone. `pixel_size_angst` and `shifts_px` follow; pixel values keep their size (see `fourier.fourier_crop`).
+
+        Parameters
+        ----------
+        box_px
+            Side of the images after the crop: even, from 8 to `stack_box_px`.
+
+        Raises
+        ------
+        ValueError
+            If it is not, or the box of the images is not known as their stacks were not opened.
+        """
+        if box_px == self.box_px:
+            return self
+        if not self.stack_box_px:
+            raise ValueError(
+                f"Got box {box_px} px for {self.source.path}, whose image stacks were not opened, expected a known box "
+                "of the images. Read the particles with check_stacks=True."
+            )
+        if box_px % 2 or not 8 <= box_px <= self.stack_box_px:
+            raise ValueError(
+                f"Got box {box_px} px for {self.source.path}, expected an even number from 8 to {self.stack_box_px}, "
+                "the side of the images in pixels. Choose another box."
+            )
+        factor = self.box_px / box_px
+        return dataclasses.replace(
+            self,
+            box_px=box_px,
+            pixel_size_angst=self.pixel_size_angst * factor,
+            shifts_px=self.shifts_px / factor,
         )
 
     def images_of(self, particles: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " m"]:

@@ -62,6 +62,7 @@ def read_particles(
     stack: Path | str | None = None,
     phase_unit: Literal["deg", "rad"] | None = None,
     tilt_column: str | None = None,
+    box_px: int | None = None,
     check_stacks: bool = True,
 ) -> ParticleSet:
     """Read the particles and tilt images that a STAR file names.
@@ -83,13 +84,15 @@ def read_particles(
         Hand of the local defocus of an optimisation set, in place of rlnTomoHand; see `read_optimisation_set`. 0 leaves
         local defocus out, ``"auto"`` is rlnTomoHand of each tomogram. Other dialects hold the defocus of each image.
     pixel_size_angst
-        Size of a pixel of the images, in place of that of the file (NextPYP rounds it to two decimals).
+        Size of a pixel of the images on disk, in place of that of the file (NextPYP rounds it to two decimals).
     stack
         The image stack of a cisTEM or emClarity file that does not name it; by default one of the same name beside it.
     phase_unit
         Unit of cisTEMPhaseShift, which may be either.
     tilt_column
         Column of tilt angles in degrees, for image series that hold none or in another place.
+    box_px
+        Images are Fourier-cropped to this side when they are used; see `ParticleSet.cropped_to`. None keeps theirs.
     check_stacks
         Whether image stacks must be there; False reads the tables alone.
 
@@ -115,7 +118,8 @@ def read_particles(
     )
     source = _load(Path(path), datadir_tuple(datadir), options)
     places = SearchPlaces(star_dirs=_star_dirs(source), datadir=source.datadir)
-    return _read(source, places=places, check_stacks=check_stacks)
+    particles = _read(source, places=places, check_stacks=check_stacks)
+    return particles if box_px is None else particles.cropped_to(box_px)
 
 
 def _star_dirs(source: SourceStar) -> tuple[Path, ...]:
@@ -214,6 +218,7 @@ def read_source(
     source_dir: Path | str,
     datadir: str | Path | Iterable[str | Path] | None = None,
     options: ReadOptions | None = None,
+    box_px: int | None = None,
     check_stacks: bool = True,
 ) -> ParticleSet:
     """Read what `write_source` wrote; image stacks are looked for from the place of the original file.
@@ -228,7 +233,7 @@ def read_source(
         One or several folders in which image stacks are also looked for.
     options
         The options of the set that was written.
-    check_stacks
+    box_px, check_stacks
         See `read_particles`.
 
     Raises
@@ -242,7 +247,8 @@ def read_source(
     path = path if path.is_file() else folder / "particles.star"
     source = _load(path, tuple(Path(d) for d in dict.fromkeys([source_dir, *given])), options or ReadOptions())
     places = SearchPlaces(star_dirs=(source_dir,), datadir=source.datadir)
-    return _read(source, places=places, check_stacks=check_stacks)
+    particles = _read(source, places=places, check_stacks=check_stacks)
+    return particles if box_px is None else particles.cropped_to(box_px)
 
 
 def describe_particles(particles: ParticleSet) -> dict[str, Any]:
@@ -259,6 +265,7 @@ def describe_particles(particles: ParticleSet) -> dict[str, Any]:
         "tomograms": len(set(particles.tomogram.tolist()) - {""}),
         "images": particles.n_images,
         "box_px": particles.box_px,
+        "stack_box_px": particles.stack_box_px,
         "pixel_size_angst": particles.pixel_size_angst,
         "ctf_premultiplied": particles.ctf_premultiplied,
         "dose_weighted": particles.dose_weighted,

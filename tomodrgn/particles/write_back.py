@@ -18,7 +18,15 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.stack_files import SearchPlaces
 from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 
-__all__ = ["FOLDER_NAMES", "PARTICLES_FILE", "TOMOGRAMS_FILE", "write_particles", "write_source"]
+__all__ = [
+    "FOLDER_NAMES",
+    "PARTICLES_FILE",
+    "TOMOGRAMS_FILE",
+    "file_names",
+    "kept_rows",
+    "write_particles",
+    "write_source",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +42,7 @@ def write_particles(
     overwrite: bool = False,
     add_columns: pd.DataFrame | None = None,
     as_images: bool = False,
+    copy_tilt_series: bool = False,
 ) -> list[Path]:
     """Write the particles of a set as the STAR text they were read from: all blocks and columns, digits unchanged.
 
@@ -52,6 +61,8 @@ def write_particles(
     as_images
         Whether to write a table of our own with one row an image instead (dialect ``"tomodrgn"``), which holds any
         choice of images, and full paths of their stacks.
+    copy_tilt_series
+        Whether files of RELION with the tilts of one tomogram are written too, below ``tilt_series`` beside `path`.
 
     Returns
     -------
@@ -73,8 +84,14 @@ def write_particles(
         blocks["particles"] = _with_added(blocks["particles"], particles, particles.image_particle, add_columns)
         write_star(path, blocks, overwrite=overwrite)
         return [path]
-    names = (path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star")
-    written = _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
+    written = _write(
+        particles,
+        path.parent,
+        file_names(path),
+        add_columns=add_columns,
+        overwrite=overwrite,
+        copy_tilt_series=copy_tilt_series,
+    )
     _say_where_stacks_are(particles, path)
     return written
 
@@ -94,6 +111,11 @@ def _say_where_stacks_are(particles: ParticleSet, path: Path) -> None:
         logger.warning(
             "Image stacks such as %s are not found from %s. Read it with datadir=%s (--datadir).", first, path, folder
         )
+
+
+def file_names(path: Path) -> tuple[str, str, str]:
+    """Names of the files that an optimisation set becomes: itself, its particles, its tomograms."""
+    return path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star"
 
 
 def write_source(
@@ -117,11 +139,7 @@ def write_source(
     if overwrite:
         for stale in set(FOLDER_NAMES) - set(names):
             (folder / stale).unlink(missing_ok=True)
-    own_tilts = {name: f"tilt_series/{name}.star" for name in particles.source.tilt_series}
-    written = _write(particles, folder, names, add_columns=ids, overwrite=overwrite, tilt_files=own_tilts)
-    for name, file in own_tilts.items():
-        write_star(folder / file, particles.source.tilt_series[name][1], overwrite=overwrite)
-    return [*written, *(folder / file for file in own_tilts.values())]
+    return _write(particles, folder, names, add_columns=ids, overwrite=overwrite, copy_tilt_series=True)
 
 
 def _write(
@@ -131,18 +149,20 @@ def _write(
     *,
     add_columns: pd.DataFrame | None,
     overwrite: bool,
-    tilt_files: dict[str, str] | None = None,
+    copy_tilt_series: bool = False,
 ) -> list[Path]:
     """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
     source = particles.source
     blocks = dict(source.particles)
-    blocks[source.particles_block] = _kept_rows(particles, add_columns)
+    blocks[source.particles_block] = kept_rows(particles, add_columns)
+    tilt_files = {name: f"tilt_series/{name}.star" for name in source.tilt_series if copy_tilt_series}
     if not source.optimisation_set:
         files = {names[0]: blocks}
     else:
         files = {
+            **{file: source.tilt_series[name][1] for name, file in tilt_files.items()},
             names[1]: blocks,
-            names[2]: {name: _with_tilt_files(block, tilt_files or {}) for name, block in source.tomograms.items()},
+            names[2]: {name: _with_tilt_files(block, tilt_files) for name, block in source.tomograms.items()},
             names[0]: {name: _renamed(block, names) for name, block in source.optimisation_set.items()},
         }
     for name in files:
@@ -152,7 +172,7 @@ def _write(
             write_cistem(folder / name, content[source.particles_block], overwrite=overwrite)
         else:
             write_star(folder / name, content, overwrite=overwrite)
-    return [folder / name for name in names if name in files]
+    return [folder / name for name in (*names, *tilt_files.values()) if name in files]
 
 
 def _with_tilt_files(block: pd.DataFrame, tilt_files: dict[str, str]) -> pd.DataFrame:
@@ -173,8 +193,14 @@ def _renamed(block: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     return renamed
 
 
-def _kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None) -> pd.DataFrame:
-    """The rows of the source that belong to this set, in the order of the source, with masks and columns added."""
+def kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The rows of the source that belong to this set, in the order of the source, with masks and columns added.
+
+    Raises
+    ------
+    KeyError, ValueError
+        See `write_particles`.
+    """
     source = particles.source
     rows, first = np.unique(particles.source_row, return_index=True)
     owner = particles.image_particle[first]

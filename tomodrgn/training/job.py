@@ -275,6 +275,8 @@ def _source_arguments(particles: ParticleSet | Path | str) -> list[str]:
     for name, value in settings.items():
         flag = name.replace("_", "-")
         flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    if particles.box_px != particles.stack_box_px:
+        flags += ["--box", str(particles.box_px)]
     return [str(source.path), *flags]
 
 
