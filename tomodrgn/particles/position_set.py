@@ -53,9 +53,9 @@ class Positions:
         What wrote the file: ``"relion5"``, ``"relion4"``, ``"warptools"``, ``"nextpyp"``, ``"volume_series"``, ``"m"``,
         ``"cryosrpnt"``, ``"stopgap"``, ``"av3"``, ``"dynamo"`` or ``"pytom"``.
     path
-        The file.
+        The file that has the rows (of an optimisation set: its particles file).
     source
-        Its columns, one row a particle.
+        Its columns as text, one row a particle.
 
     Raises
     ------

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 COORDINATES = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
+PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize")
 M_COORDINATES = tuple(f"wrpCoordinate{axis}1" for axis in "XYZ")
 M_ANGLES = ("wrpAngleRot1", "wrpAngleTilt1", "wrpAnglePsi1")
 WARP_VOLUME = re.compile(r"(?:.*[/\\])?([^/\\]+_\d{7})_\d+(?:\.\d+)?A\.mrcs?")
@@ -42,7 +43,9 @@ def star_kind(source: SourceStar, tomograms: TomogramTable | None) -> str:
     if columns.issuperset({"rlnTomoName", *CENTRED}):
         return "relion5"
     if columns.issuperset(COORDINATES):
-        if "rlnTomoName" in columns and "rlnMicrographName" not in columns:
+        unbinned = any("rlnTomoTiltSeriesPixelSize" in block for block in source.particles.values())
+        known = unbinned or tomograms is not None or "rlnMicrographName" not in columns
+        if "rlnTomoName" in columns and known:
             return _tomogram_kind(source, tomograms)
         if columns.issuperset({"rlnGroupName", "rlnImageName"}) and source.rows["rlnImageName"].str.contains("@").all():
             return "cryosrpnt"
@@ -115,13 +118,19 @@ def _volume_series(
     rows: SourceTable, kind: str, *, tomograms: TomogramTable | None, pixel_size_angst: float | None
 ) -> Positions:
     """Warp 1, RELION 3, cryoSRPNT, pytom-match-pick: pixels from the centre of the first voxel, less the origin."""
-    pixel = _volume_pixel_angst(rows, pixel_size_angst)[:, None]
-    position = _columns(rows, COORDINATES) * pixel
-    if kind != "cryosrpnt":  # whose origins belong to images
-        position -= _origin_angst(rows, pixel)
     tomogram = rows.text("rlnMicrographName") if rows.has("rlnMicrographName") else np.full(len(rows), "", dtype=object)
-    if tomograms is not None:
-        tomograms.check_inside(position, tomograms.find(tomogram, rows.path), rows.path)
+    at = None if tomograms is None else tomograms.find(tomogram, rows.path)
+    position = _columns(rows, COORDINATES)
+    sized = pixel_size_angst is not None or any(rows.has(column) for column in PIXEL_SIZES)
+    if not sized and position.min() >= 0 and position.max() <= 1:
+        position = _whole_tomogram(rows, position, None if tomograms is None else tomograms.last_voxel_angst[at])
+    else:
+        pixel = _volume_pixel_angst(rows, pixel_size_angst)[:, None]
+        position = position * pixel
+        if kind != "cryosrpnt":  # whose origins belong to images
+            position -= _origin_angst(rows, pixel)
+    if tomograms is not None and at is not None:
+        tomograms.check_inside(position, at, rows.path)
     return _positions(
         rows, kind,
         particle_id=_volume_names(rows, tomogram),
@@ -129,6 +138,18 @@ def _volume_series(
         position_angst=position,
         rotations=_particle_rotations(rows, kind),
     )  # fmt: skip
+
+
+def _whole_tomogram(
+    rows: SourceTable, fraction: np.ndarray, last_voxel_angst: np.ndarray | None
+) -> Float64[np.ndarray, "k 3"]:
+    """Coordinates from 0 to 1, as Warp's template matching writes them: 1 is the centre of the last voxel."""
+    if last_voxel_angst is None:
+        raise ValueError(
+            f"Got coordinates from 0 to 1 in {rows.place}: fractions of the tomogram, as Warp's template matching "
+            "writes them, and no tomograms file, which has the sizes. Give it (tomograms, --tomograms)."
+        )
+    return fraction * last_voxel_angst
 
 
 def _volume_pixel_angst(rows: SourceTable, given: float | None) -> Float64[np.ndarray, " k"]:

@@ -55,7 +55,8 @@ def read_positions(
         Size of the pixels in which the file counts positions; needed where the file does not say: STOPGAP, TOM/AV3,
         PyTom and most Dynamo tables (pixels of the binned tomogram), some STAR files.
     tomograms
-        Tomograms file (or optimisation set) with sizes and pixel sizes; needed for a RELION 5 particles file alone.
+        Tomograms file (or optimisation set) with sizes and pixel sizes; needed for a RELION 5 particles file alone and
+        for fractions of the tomogram, as Warp's template matching writes them.
     tomogram_names
         Names of numbered tomograms: number to name, or a CSV file (columns number and name) or Dynamo .doc or .vll.
     wedge_list, binning

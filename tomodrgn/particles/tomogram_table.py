@@ -46,6 +46,11 @@ class TomogramTable:
     size_angst: Float64[np.ndarray, "t 3"]
     global_columns: pd.DataFrame
 
+    @property
+    def last_voxel_angst(self) -> Float64[np.ndarray, "t 3"]:
+        """Centre of the last unbinned voxel of each tomogram, xyz, from that of the first."""
+        return self.size_angst - self.pixel_size_angst[:, None]
+
     def find(self, tomograms: np.ndarray, path: Path) -> Int64[np.ndarray, " k"]:
         """Row of each named tomogram: by its whole name, else by the name of its tilt series.
 
