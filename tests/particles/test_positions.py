@@ -342,6 +342,18 @@ def test_missing_pixel_size_and_angles(tmp_path: Path) -> None:
         read_positions(path, pixel_size_angst=2.0)
 
 
+def test_particles_without_angles_are_not_rotated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """RELION's filament picks have only the angles of the subtomogram."""
+    place = {name: value for name, value in row().items() if "Coordinate" in name}
+    turned = {"rlnTomoSubtomogramRot": 10, "rlnTomoSubtomogramTilt": 20, "rlnTomoSubtomogramPsi": 30}
+    path = star(tmp_path / "a.star", [{**place, "rlnTomoName": "TS", **turned}])
+    np.testing.assert_allclose(read_positions(path, pixel_size_angst=2.0).rotations[0], zyz(10, 20, 30), atol=1e-12)
+    assert not caplog.records
+    path = star(tmp_path / "b.star", [{**place, "rlnTomoName": "TS"}])
+    np.testing.assert_array_equal(read_positions(path, pixel_size_angst=2.0).rotations[0], np.eye(3))
+    assert "taken as not rotated" in caplog.text
+
+
 def test_tomogram_names_must_be_complete(shared_data: Path) -> None:
     table = shared_data / "formats/dynamo/b4_motl_CR_dynamo.tbl"
     with pytest.raises(ValueError, match=r"2 tomograms .*without a name, first \['27', '32'\]"):

@@ -63,7 +63,16 @@ def read_dynamo_table(path: Path | str) -> Float64[np.ndarray, "k c"]:
     ValueError
         If a row has another number of cells than the first, or a cell is no number.
     """
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        table = pd.read_csv(path, sep=r"\s+", header=None, dtype=np.float64, engine="c").to_numpy()
+    except (ValueError, pd.errors.ParserError):
+        return _checked_dynamo_rows(Path(path))
+    return table if np.isfinite(table).all() else _checked_dynamo_rows(Path(path))
+
+
+def _checked_dynamo_rows(path: Path) -> Float64[np.ndarray, "k c"]:
+    """The rows of a table with complex or missing cells; an error for the first that cannot be read."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows: list[list[float]] = []
     for number, line in enumerate(lines, 1):
         cells = line.split()

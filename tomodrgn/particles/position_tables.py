@@ -259,7 +259,8 @@ def _origin_angst(rows: SourceTable, pixel: np.ndarray | None) -> Float64[np.nda
 
 def _particle_rotations(rows: SourceTable, kind: str) -> Float64[np.ndarray, "k 3 3"]:
     if not any(rows.has(angle) for angle in ANGLES):
-        logger.warning("Got no rlnAngleRot, Tilt and Psi in %s: particles are taken as not rotated.", rows.place)
+        if not rows.has(*SUBTOMOGRAM_ANGLES):
+            logger.warning("Got no rlnAngleRot, Tilt and Psi in %s: particles are taken as not rotated.", rows.place)
         return np.tile(np.eye(3), (len(rows), 1, 1))
     angles = [rows.numbers(angle) for angle in ANGLES]
     if kind == "warptools" and max(np.abs(angle).max() for angle in angles) > 720:
