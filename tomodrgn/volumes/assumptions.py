@@ -19,7 +19,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.volumes.contrast import density_signs
 from tomodrgn.volumes.likelihood import GroupMaps, ImageModel, Likelihood, held_out_likelihood, quick_maps
 
-__all__ = ["AssumptionCheck", "compare_assumptions"]
+__all__ = ["MIN_PARTICLES", "MIN_SIGMA", "TITLES", "AssumptionCheck", "compare_assumptions"]
 
 GROUPS = 8
 MIN_PARTICLES = 2 * GROUPS
@@ -66,6 +66,11 @@ class AssumptionCheck:
     def settings(self) -> dict[str, bool]:
         """Arguments of `read_particles` that agree with the images; the chosen setting where they do not decide."""
         return {str(name): bool(row["chosen"] if row["best"] is None else row["best"]) for name, row in self._rows}
+
+    @property
+    def decided(self) -> bool:
+        """Whether the images decide every flag."""
+        return bool((self.table["verdict"] != "cannot tell").all())
 
     @property
     def half_maps_agree(self) -> bool:
