@@ -48,7 +48,8 @@ def test_info_of_the_real_set(real_set, capsys):
         "tilts_per_particle": {"min": 34, "median": 36, "max": 37},
     }
     assert {name: facts[name] for name in wanted} == wanted
-    assert set(facts) == {*wanted, "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
+    assert facts["stack_box_px"] == 32
+    assert set(facts) == {*wanted, "stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
     assert run_command(["info", str(real_set)]) == 0
     text = capsys.readouterr().out
     for words in ("WarpTools", "40", "1430", "32 px", "12.0 angstrom/px", "min 34, median 36, max 37"):
@@ -231,6 +232,51 @@ def test_unknown_particle_ids_are_named(small_particles, tmp_path, capsys):
     ids.write_text("name\nx\n")
     code, error = fails(capsys, "filter", small_particles.source.path, tmp_path / "o.star", "--particle-ids", ids)
     assert (code, "particle_id" in error) == (2, True)
+
+
+def test_box_on_the_fly_and_on_disk(small_particles, tmp_path, capsys):
+    """info, train, embed and backproject at a smaller box, then the same of a downsampled set."""
+    star, small = str(small_particles.source.path), tmp_path / "small"
+    assert run_command(["info", star, "--box", "16"]) == 0
+    assert "16 px, Fourier-cropped from 32 px" in capsys.readouterr().out
+    assert run_command(["downsample", star, str(small), "--box", "16"]) == 0
+    assert "images of 16 px, 16 A/px" in capsys.readouterr().out
+    ways = {"fly": [star, "--box", "16"], "disk": [str(small / "particles.star")]}
+    for name, (source, *box) in ways.items():
+        out = tmp_path / name
+        assert run_command(["backproject", source, str(out / "map"), *box]) == 0
+        tiny = [*TINY[:-1], "0.4", "--epochs", "1", "--batch-size", "4"]
+        assert run_command(["train", source, str(out / "run"), *box, *tiny]) == 0
+        assert run_command(["embed", str(out / "run"), star, str(out / "z.npz")]) == 0
+        np.testing.assert_allclose(td.Latents.load(out / "z.npz").mu, td.Run.open(out / "run").latents().mu, atol=2e-3)
+    one, other = (read_volume(tmp_path / name / "map/full.mrc") for name in ways)
+    assert one[1] == pytest.approx(16.0)
+    np.testing.assert_allclose(one[0], other[0], atol=1e-2 * one[0].std())
+
+
+@pytest.mark.parametrize("verb", ["info", "train", "backproject", "downsample"])
+@pytest.mark.parametrize("box", ["15", "6", "64"])
+def test_impossible_box_is_one_line_exit_2_and_nothing_written(small_particles, tmp_path, capsys, verb, box):
+    out = [] if verb == "info" else [tmp_path / "out"]
+    code, error = fails(capsys, verb, small_particles.source.path, *out, "--box", box)
+    assert code == 2
+    for words in (f"box {box} px", "an even number from 8 to 32", "particles.star"):
+        assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_downsample_needs_a_smaller_box_and_an_empty_place(small_particles, tmp_path, capsys):
+    star = small_particles.source.path
+    assert fails(capsys, "downsample", star, tmp_path / "out")[0] == 2
+    code, error = fails(capsys, "downsample", star, tmp_path / "out", "--box", "32")
+    assert (code, "expected a smaller one" in error) == (2, True)
+    code, error = fails(capsys, "downsample", star, star.parent, "--box", "16", "--overwrite")
+    assert (code, "Choose another folder" in error) == (2, True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/particles.star").write_text("mine")
+    code, error = fails(capsys, "downsample", star, tmp_path / "out", "--box", "16")
+    assert (code, (tmp_path / "out/particles.star").read_text()) == (2, "mine")
+    assert "--overwrite" in error
 
 
 def test_installed_command_runs(tmp_path):

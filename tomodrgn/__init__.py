@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tomodrgn.imaging.resolution import fourier_shell_correlation
     from tomodrgn.particles.latents import Latents
     from tomodrgn.particles.particle_set import ParticleSet
+    from tomodrgn.particles.positions import read_positions, write_positions
     from tomodrgn.particles.read import read_particles, write_particles
     from tomodrgn.particles.simulate import simulate_particles
     from tomodrgn.training.embed import embed_particles
@@ -49,6 +50,7 @@ __all__ = [
     "generate_volumes",
     "plots",
     "read_particles",
+    "read_positions",
     "reduce_latents",
     "simulate_particles",
     "start_training",
@@ -56,6 +58,7 @@ __all__ = [
     "traverse_latents",
     "widgets",
     "write_particles",
+    "write_positions",
 ]
 
 # Which module each name comes from.
@@ -73,12 +76,14 @@ _HOMES = {
     "fourier_shell_correlation": "tomodrgn.imaging.resolution",
     "generate_volumes": "tomodrgn.volumes.generate",
     "read_particles": "tomodrgn.particles.read",
+    "read_positions": "tomodrgn.particles.positions",
     "reduce_latents": "tomodrgn.analysis.latent_space",
     "simulate_particles": "tomodrgn.particles.simulate",
     "start_training": "tomodrgn.training.job",
     "train": "tomodrgn.training.train",
     "traverse_latents": "tomodrgn.analysis.paths",
     "write_particles": "tomodrgn.particles.read",
+    "write_positions": "tomodrgn.particles.positions",
 }
 _ROOMS = ("plots", "widgets")
 

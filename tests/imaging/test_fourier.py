@@ -120,3 +120,42 @@ def test_completed_half_equals_the_full_transform(ndim):
     assert (half != whole).any()
     fourier.complete_friedel(half, ndim=ndim)
     torch.testing.assert_close(half, whole)
+
+
+@pytest.mark.parametrize(("d", "small"), [(16, 8), (12, 10), (20, 14)])
+def test_crop_keeps_every_coefficient_below_the_new_nyquist_and_nothing_else(d, small):
+    """By frequency in cycles per field, looked up one by one; coefficients times small / d."""
+    images = random_array(3, d, d)
+    whole, cropped = fourier.rfft2_centred(images), fourier.rfft2_centred(fourier.fourier_crop(images, small))
+    n = small // 2
+    for ky in range(-n, n):
+        for kx in range(n + 1):
+            expected = whole[:, ky % d, kx] * (small / d) if max(abs(ky), kx) < n else torch.zeros(3)
+            torch.testing.assert_close(cropped[:, ky % small, kx], expected.to(cropped.dtype), atol=1e-5, rtol=1e-5)
+
+
+def test_crop_keeps_pixel_values_and_the_centre():
+    """A smooth blob, wide enough to have no detail beyond the new Nyquist, on pixels twice and 4/3 as large."""
+    d = 48
+    for small in (24, 36):
+        y, x = (torch.arange(d) - d // 2)[:, None], (torch.arange(d) - d // 2)[None]
+        blob = torch.exp(-((x - 3.0).square() + (y + 5.0).square()) / (2 * 4.0**2))
+        at = (torch.arange(small) - small // 2) * (d / small)
+        expected = torch.exp(-((at[None] - 3.0).square() + (at[:, None] + 5.0).square()) / (2 * 4.0**2))
+        torch.testing.assert_close(fourier.fourier_crop(blob, small), expected, atol=1e-4, rtol=0)
+
+
+def test_crop_in_two_steps_is_a_crop_in_one():
+    images = random_array(2, 24, 24)
+    torch.testing.assert_close(
+        fourier.fourier_crop(fourier.fourier_crop(images, 16), 10), fourier.fourier_crop(images, 10)
+    )
+    assert fourier.fourier_crop(images, 24) is images
+
+
+def test_crop_takes_half_precision_and_averages_white_noise():
+    noise = random_array(64, 32, 32)
+    small = fourier.fourier_crop(noise.half(), 16)
+    assert small.dtype == torch.float32
+    assert small.std() == pytest.approx(15 / 16 * 0.5, rel=0.02)  # 15 of 16 frequencies along each axis, values halved
+    torch.testing.assert_close(small.mean(dim=(1, 2)), noise.mean(dim=(1, 2)), atol=1e-3, rtol=0)

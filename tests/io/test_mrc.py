@@ -10,7 +10,14 @@ import mrcfile
 import numpy as np
 import pytest
 
-from tomodrgn.io.mrc import open_stack, read_header, read_volume, write_stack, write_volume
+from tomodrgn.io.mrc import (
+    open_stack,
+    read_header,
+    read_volume,
+    write_stack,
+    write_stack_in_pieces,
+    write_volume,
+)
 
 BYTES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 
@@ -173,3 +180,30 @@ def test_real_stacks_and_map(shared_data: Path) -> None:
     volume, voxel = read_volume(shared_data / "warptools/warptools_test_box-32_angpix-12_reconstruct.mrc")
     assert volume.shape == (32, 32, 32)
     assert voxel == pytest.approx(12.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+def test_stack_in_pieces_is_the_stack_at_once(tmp_path: Path, dtype: str) -> None:
+    images = np.random.default_rng(0).normal(size=(5, 6, 6)).astype(np.float32)
+    write_stack_in_pieces(
+        tmp_path / "a.mrcs", [images[:2], images[2:4], images[4:]], (5, 6, 6), dtype=np.dtype(dtype),
+        pixel_size_angst=3.5,
+    )  # fmt: skip
+    write_stack(tmp_path / "b.mrcs", images.astype(dtype), 3.5)
+    np.testing.assert_array_equal(open_stack(tmp_path / "a.mrcs"), open_stack(tmp_path / "b.mrcs"))
+    with mrcfile.open(tmp_path / "a.mrcs") as one, mrcfile.open(tmp_path / "b.mrcs") as other:
+        for name in set(one.header.dtype.names) - {"label", "nlabl", "dmin", "dmax", "dmean", "rms"}:
+            np.testing.assert_array_equal(one.header[name], other.header[name], err_msg=name)
+        for name in ("dmin", "dmax", "dmean", "rms"):
+            assert float(one.header[name]) == pytest.approx(float(other.header[name]), rel=1e-3, abs=1e-6), name
+    with pytest.raises(FileExistsError):
+        write_stack_in_pieces(tmp_path / "a.mrcs", [images], (5, 6, 6), dtype=np.float32, pixel_size_angst=1.0)
+
+
+def test_broken_off_stack_in_pieces_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OverflowError, match=r"image 3 for .*at most 65504"):
+        write_stack_in_pieces(
+            tmp_path / "a.mrcs", [np.zeros((2, 4, 4)), np.full((2, 4, 4), 1e5)], (4, 4, 4), dtype=np.float16,
+            pixel_size_angst=1.0,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []

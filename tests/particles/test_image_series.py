@@ -151,7 +151,7 @@ def test_doubtful_values_are_reported(warp: WarpSeries, caplog: pytest.LogCaptur
     particles = read_particles(warp.write())
     assert "1 values of rlnCtfScalefactor above 1" in caplog.text
     assert "rlnCtfBfactor above 0" in caplog.text
-    assert "rlnRandomSubset that differs" in caplog.text
+    assert "half sets (rlnRandomSubset) that differ" in caplog.text
     assert particles.tilt_deg[0] == 0
     assert not particles.dose_e_per_angst2.any()
     assert particles.half_set.tolist() == [0, 2]

@@ -135,7 +135,7 @@ def test_local_defocus_follows_warp(warptools: WarpToolsSet) -> None:
 def test_local_defocus_needs_positions_and_sizes(warptools: WarpToolsSet, caplog: pytest.LogCaptureFixture) -> None:
     warptools.rows = warptools.rows.drop(columns="rlnCoordinateZ")
     np.testing.assert_allclose(defocus_u(warptools), [20101, 20102])
-    assert "no rlnCoordinateX, Y and Z" in caplog.text
+    assert "no coordinates of particles" in caplog.text
     fresh = WarpToolsSet(warptools.folder)
     fresh.tomograms.pop("global")
     np.testing.assert_allclose(defocus_u(fresh), [20101, 20102])

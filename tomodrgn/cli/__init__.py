@@ -10,9 +10,14 @@ import sys
 
 from cyclopts import CycloptsError
 
+from tomodrgn.cli.position_verbs import convert_positions
+from tomodrgn.cli.stacks import downsample
 from tomodrgn.cli.verbs import app
 
 __all__ = ["app", "main", "run_command"]
+
+app.command(downsample)
+app.command(convert_positions)
 
 INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 

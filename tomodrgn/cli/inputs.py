@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -24,27 +24,35 @@ class InputOptions:
     datadir: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
     """Folder searched for image stacks; may be given several times."""
     dialect: str | None = None
-    """Input dialect, if it is not recognised: warp, cryosrpnt or warptools."""
+    """Input dialect, if it is not recognised: warptools, relion5, nextpyp_relion5, warp, cryosrpnt, nextpyp, cistem,
+    emclarity or tomodrgn."""
     ctf_premultiplied: Annotated[bool | None, Parameter(negative="--no-ctf-premultiplied")] = None
     """Whether images were multiplied by their CTF; by default as the dialect or the file says."""
     dose_weighted: Annotated[bool | None, Parameter(negative="--no-dose-weighted")] = None
     """Whether images were dose weighted; by default as the dialect or the file says."""
     invert: Annotated[bool | None, Parameter(negative="--no-invert")] = None
     """Whether contrast must be inverted; by default as the dialect says."""
+    defocus_hand: Literal["auto", 1, -1, 0] = "auto"
+    """Hand of local defocus in an optimisation set, in place of rlnTomoHand; 0 leaves local defocus out."""
+    pixel_size_angst: float | None = None
+    """Size of a pixel of the images, in place of that of the file."""
+    stack: Path | None = None
+    """Image stack of a cisTEM or emClarity file that does not name it."""
+    phase_unit: Literal["deg", "rad"] | None = None
+    """Unit of cisTEM's phase shifts."""
+    tilt_column: str | None = None
+    """Column of tilt angles in degrees, for image series that hold none."""
+
+    box: int | None = None
+    """Side in pixels to which images are Fourier-cropped when they are used; the field of view stays. By default that
+    of the images."""
 
     def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
         """The particles of a STAR file."""
         from tomodrgn.particles.read import read_particles
 
-        return read_particles(
-            path,
-            datadir=list(self.datadir) or None,
-            dialect=self.dialect,
-            ctf_premultiplied=self.ctf_premultiplied,
-            dose_weighted=self.dose_weighted,
-            invert=self.invert,
-            check_stacks=check_stacks,
-        )
+        options = {name: value for name, value in vars(self).items() if name not in ("datadir", "box")}
+        return read_particles(path, datadir=self.datadir or None, box_px=self.box, check_stacks=check_stacks, **options)
 
 
 Input = Annotated[InputOptions | None, Parameter(name="*")]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomodrgn.training.run import Run
     from tomodrgn.training.train import TrainProgress
     from tomodrgn.volumes.backproject import ReferenceComparison
 
-__all__ = ["ProgressBar", "print_comparison", "print_run", "print_table"]
+__all__ = ["ProgressBar", "print_comparison", "print_facts", "print_run", "print_table", "stack_bar"]
 
 
 def print_run(run: Run) -> None:
@@ -31,6 +33,31 @@ def print_comparison(comparison: ReferenceComparison, *, flipped: bool) -> None:
         print(f"the other hand fits the reference better: run again {cure}")
     else:
         print("this hand fits the reference better")
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """What `describe_particles` tells."""
+    from tomodrgn.particles.dialect import DIALECTS
+
+    tilts, dose, angles = facts["tilts_per_particle"], facts["dose_range_e_per_angst2"], facts["tilt_range_deg"]
+    yes_no = {True: "yes", False: "no"}
+    on_disk = facts["stack_box_px"]
+    cropped = f", Fourier-cropped from {on_disk} px" if on_disk != facts["box_px"] else ""
+    rows = {
+        "dialect": DIALECTS[facts["dialect"]],
+        "particles": facts["particles"],
+        "tomograms": facts["tomograms"],
+        "images": facts["images"],
+        "box": f"{facts['box_px']} px" + cropped,
+        "pixel size": f"{facts['pixel_size_angst']} angstrom/px",
+        "CTF premultiplied": yes_no[facts["ctf_premultiplied"]],
+        "dose weighted": yes_no[facts["dose_weighted"]],
+        "tilts per particle": f"min {tilts['min']}, median {tilts['median']:g}, max {tilts['max']}",
+        "dose": "unknown" if dose[0] is None else f"{dose[0]:g} to {dose[1]:g} e/A^2",
+        "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
+        "columns": ", ".join(facts["columns"]),
+    }
+    print_table(rows)
 
 
 def print_table(rows: dict[str, object]) -> None:
@@ -80,3 +107,15 @@ class ProgressBar:
             description=f"{self._title}, epoch {state.epoch} of {state.epochs}",
             loss=loss,
         )
+
+
+@contextmanager
+def stack_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar in the shell over image stacks, told how many are done and how many there are."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

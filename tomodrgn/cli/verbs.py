@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from tomodrgn import __version__
 from tomodrgn.cli.inputs import Input, InputOptions, latent_points, read_ids
-from tomodrgn.cli.output import ProgressBar, print_comparison, print_run, print_table
+from tomodrgn.cli.output import ProgressBar, print_comparison, print_facts, print_run, print_table
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 
 __all__ = ["app"]
@@ -23,11 +23,18 @@ app = App(
     version=__version__,
 )
 Flat = Parameter(name="*")
-DIALECT_TITLES = {"warp": "Warp v1 / M image series", "cryosrpnt": "cryoSRPNT", "warptools": "WarpTools"}
 
 
 @app.command
-def info(particles: Path, /, *, data: Input = None, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
+def info(
+    particles: Path,
+    /,
+    *,
+    data: Input = None,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    report: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
     """Say what a STAR file holds.
 
     Parameters
@@ -36,30 +43,28 @@ def info(particles: Path, /, *, data: Input = None, as_json: Annotated[bool, Par
         STAR file of image rows, or an optimisation set.
     as_json
         Print JSON.
+    report
+        HTML page to be written: whether the images agree with how they were read, and figures to judge by eye.
+    overwrite
+        Replace a page that is there already.
     """
+    from tomodrgn.io.atomic import refuse_existing
     from tomodrgn.particles.read import describe_particles
 
-    facts = describe_particles((data or InputOptions()).read(particles))
+    if report is not None:
+        refuse_existing(report, overwrite=overwrite)
+    chosen = (data or InputOptions()).read(particles)
+    facts = describe_particles(chosen)
+    if report is not None:
+        from tomodrgn.report import write_data_report
+
+        write_data_report(chosen, report, overwrite=overwrite)
     if as_json:
         print(json.dumps(facts, indent=2))
         return
-    tilts, dose, angles = facts["tilts_per_particle"], facts["dose_range_e_per_angst2"], facts["tilt_range_deg"]
-    yes_no = {True: "yes", False: "no"}
-    rows = {
-        "dialect": DIALECT_TITLES.get(facts["dialect"], facts["dialect"]),
-        "particles": facts["particles"],
-        "tomograms": facts["tomograms"],
-        "images": facts["images"],
-        "box": f"{facts['box_px']} px",
-        "pixel size": f"{facts['pixel_size_angst']} angstrom/px",
-        "CTF premultiplied": yes_no[facts["ctf_premultiplied"]],
-        "dose weighted": yes_no[facts["dose_weighted"]],
-        "tilts per particle": f"min {tilts['min']}, median {tilts['median']:g}, max {tilts['max']}",
-        "dose": "unknown" if dose[0] is None else f"{dose[0]:g} to {dose[1]:g} e/A^2",
-        "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
-        "columns": ", ".join(facts["columns"]),
-    }
-    print_table(rows)
+    print_facts(facts)
+    if report is not None:
+        print(f"wrote {report}")
 
 
 @app.command
@@ -308,7 +313,9 @@ def simulate(
     box: int = 32,
     states: int = 3,
     snr: float = 0.05,
-    dialect: Literal["warp", "warptools"] = "warp",
+    dialect: Literal[
+        "warp", "warptools", "relion5", "nextpyp", "nextpyp_relion5", "cryosrpnt", "cistem", "emclarity"
+    ] = "warp",
     continuous: Annotated[bool, Parameter(negative=())] = False,
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,

@@ -4,6 +4,9 @@ Images and volumes are real, square or cubic with an even side d, and centred at
 (RELION's and Warp's convention). Transforms are orthonormal, so white noise of variance 1 stays white with
 variance 1, and keep only the Friedel half: the last axis holds the d // 2 + 1 frequencies from 0 to Nyquist and
 DC is at index 0. Frequencies are in cycles per pixel.
+
+A Fourier crop keeps pixel values: an image without detail beyond the new Nyquist has the same values on its larger
+pixels. Orthonormal coefficients are therefore multiplied by new side / old side.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from torch import Tensor
 
 __all__ = [
     "complete_friedel",
+    "fourier_crop",
     "half_frequencies_xy",
     "half_frequencies_xyz",
     "irfft2_centred",
@@ -75,6 +79,36 @@ def pad_centred(arrays: Float[Tensor, "..."], box_px: int, *, ndim: int = 2) -> 
     before = box_px // 2 - arrays.shape[-1] // 2
     after = box_px - arrays.shape[-1] - before
     return torch.nn.functional.pad(arrays, (before, after) * ndim)
+
+
+def fourier_crop(images: Float[Tensor, "*b d d"], box_px: int) -> Float[Tensor, "*b c c"]:
+    """Images of the same field with `box_px` larger pixels: all frequencies below the new Nyquist, and no others.
+
+    Coefficients are those of the images times ``box_px / d``, which keeps pixel values; those at the new Nyquist
+    itself, where a pair of the larger image meets in one element, are set to zero.
+
+    Parameters
+    ----------
+    images
+        Half-precision input becomes float32.
+    box_px
+        New side: even, and at most that of the images, which are given back where it is theirs.
+
+    Examples
+    --------
+    >>> y, x = torch.meshgrid(*[torch.arange(8) - 4.0] * 2, indexing="ij")
+    >>> wave = torch.cos(2 * torch.pi * (x + y) / 8)
+    >>> torch.allclose(fourier_crop(wave, 4), wave[::2, ::2], atol=1e-5)
+    True
+    """
+    side, n = images.shape[-1], box_px // 2
+    if side == box_px:
+        return images
+    half = rfft2_centred(images)
+    cropped = half.new_zeros(*half.shape[:-2], box_px, n + 1)
+    cropped[..., :n, :n] = half[..., :n, :n]
+    cropped[..., n + 1 :, :n] = half[..., side - n + 1 :, :n]
+    return irfft2_centred(cropped * (box_px / side), box_px)
 
 
 def complete_friedel(half: Complex[Tensor, "..."], *, ndim: int) -> None:

@@ -7,10 +7,13 @@ particle frame to the image frame, ``r_image = R @ r_particle``; a central Fouri
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from jaxtyping import Float, Float64
+from scipy.spatial.transform import Rotation
 
-__all__ = ["axis_rotation", "euler_to_rotation"]
+__all__ = ["axis_rotation", "euler_to_rotation", "rotation_to_euler"]
 
 
 def axis_rotation(axis: str, angle_deg: Float[np.ndarray, " n"] | float) -> Float64[np.ndarray, "n 3 3"]:
@@ -74,3 +77,20 @@ def euler_to_rotation(
     """
     minus = [-np.asarray(angle, dtype=np.float64) for angle in (rot_deg, tilt_deg, psi_deg)]
     return axis_rotation("z", minus[2]) @ axis_rotation("y", minus[1]) @ axis_rotation("z", minus[0])
+
+
+def rotation_to_euler(rotations: Float[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "3 n"]:
+    """RELION's rot, tilt and psi in degrees of rotations; the inverse of `euler_to_rotation`.
+
+    Where tilt is 0 or 180 degrees, rot and psi are not determined by themselves; psi is 0 then.
+
+    Examples
+    --------
+    >>> a = euler_to_rotation(np.array([10.0]), np.array([70.0]), np.array([-25.5]))
+    >>> rotation_to_euler(a).round(6).ravel().tolist()
+    [10.0, 70.0, -25.5]
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        transposed = np.asarray(rotations, dtype=np.float64).transpose(0, 2, 1)
+        return Rotation.from_matrix(transposed).as_euler("ZYZ", degrees=True).T

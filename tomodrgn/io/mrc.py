@@ -8,6 +8,7 @@ size of the file before anything is allocated.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from jaxtyping import Float32, Num
 
 from tomodrgn.io.atomic import replacing
 
-__all__ = ["MrcHeader", "open_stack", "read_header", "read_volume", "write_stack", "write_volume"]
+__all__ = [
+    "MrcHeader",
+    "open_stack",
+    "read_header",
+    "read_volume",
+    "write_stack",
+    "write_stack_in_pieces",
+    "write_volume",
+]
 
 HEADER_BYTES = 1024
 DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -208,3 +217,58 @@ def write_stack(
         file.set_data(images)
         file.set_image_stack()
         file.voxel_size = pixel_size_angst
+
+
+def write_stack_in_pieces(
+    path: Path | str,
+    pieces: Iterable[np.ndarray],
+    shape_zyx: tuple[int, int, int],
+    *,
+    dtype: np.dtype | type,
+    pixel_size_angst: float,
+    overwrite: bool = False,
+) -> None:
+    """Write a stack of square images, larger than memory if need be, piece after piece.
+
+    Parameters
+    ----------
+    pieces
+        The images in order, (n, d, d) each; together as many as `shape_zyx` says.
+    dtype
+        float16 or float32: the type that is stored.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is False.
+    OverflowError
+        If a finite value is too large for the type.
+    """
+    mode = {np.dtype(np.float16): 12, np.dtype(np.float32): 2}[np.dtype(dtype)]
+    count, lowest, highest, total, squares = 0, np.inf, -np.inf, 0.0, 0.0
+    with (
+        replacing(path, overwrite=overwrite) as temporary,
+        mrcfile.new_mmap(temporary, shape_zyx, mrc_mode=mode, overwrite=True) as file,
+    ):
+        for piece in pieces:
+            with np.errstate(over="ignore"):
+                stored = np.asarray(piece).astype(dtype)
+            lost = np.isinf(stored) & np.isfinite(piece)
+            if lost.any():
+                image = count + int(np.argmax(lost.any(axis=(1, 2)))) + 1
+                raise OverflowError(
+                    f"Got a value of {np.abs(piece[lost]).max():g} in image {image} for {path}, expected at most "
+                    f"{np.finfo(stored.dtype).max:g} for {stored.dtype.name}. "
+                    "Convert the source stack to mode 2 (float32)."
+                )
+            file.data[count : count + len(piece)] = stored
+            count += len(piece)
+            lowest, highest = min(lowest, stored.min()), max(highest, stored.max())
+            total += stored.sum(dtype=np.float64)
+            squares += np.square(stored, dtype=np.float64).sum()
+        mean = total / np.prod(shape_zyx)
+        file.set_image_stack()
+        file.voxel_size = pixel_size_angst
+        header = file.header
+        header.dmin, header.dmax, header.dmean = lowest, highest, mean
+        header.rms = np.sqrt(max(squares / np.prod(shape_zyx) - mean**2, 0.0))

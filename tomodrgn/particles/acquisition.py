@@ -124,11 +124,10 @@ class Acquisition:
         constant = np.tile([0.0, voltage, cs, contrast], (len(self.image_tilt), 1))
         return np.concatenate([self.image_defocus, constant], axis=1).astype(np.float32)
 
-    def particle_names(self, dialect: str) -> list[str]:
-        """Name of each particle: its rlnGroupName in Warp, its rlnTomoParticleName in WarpTools."""
-        number = np.arange(len(self.tomogram)) - np.searchsorted(self.tomogram, self.tomogram)
-        pairs = zip(self.tomograms[self.tomogram], number.tolist(), strict=True)
-        return [f"{name}_{i:07d}" if dialect == "warp" else f"{name}/{i + 1}" for name, i in pairs]
+    @property
+    def dose_step_e_per_angst2(self) -> float:
+        """Exposure of one tilt."""
+        return float(np.diff(np.sort(self.dose_e_per_angst2)).min()) if len(self.tilt_deg) > 1 else 0.0
 
 
 def draw_acquisition(

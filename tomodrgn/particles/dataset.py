@@ -35,7 +35,7 @@ class RawBatch:
     owner
         For each image the position of its particle in `particles`, (i,).
     images
-        Raw contrast, (i, d, d) float32.
+        Raw contrast, (i, d, d) float32, with the side that they have on disk.
     """
 
     particles: Int64[Tensor, " b"]
@@ -54,12 +54,14 @@ class TiltDataset:
     def read_images(self, image_rows: np.ndarray) -> Float32[np.ndarray, "i d d"]:
         """Raw pixels of the given images, converted to float32 before any arithmetic, (i, d, d).
 
+        The side is `ParticleSet.stack_box_px`: cropping to `box_px` is left to the preprocessing.
+
         Raises
         ------
         FileNotFoundError, ValueError
             If a stack is gone or damaged, or no longer holds the images that it held when the particles were read.
         """
-        box = self.particles.box_px
+        box = self.particles.stack_box_px
         images = np.empty((len(image_rows), box, box), dtype=np.float32)
         stacks = self.particles.stack_index[image_rows]
         slices = self.particles.slice_index[image_rows]

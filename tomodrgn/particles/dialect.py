@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from tomodrgn.particles.particle_set import SourceStar
-from tomodrgn.particles.tilt_series import PROJECTION, tilt_series_blocks
+from tomodrgn.particles.tilt_series import PROJECTION, TILT_SERIES_FILE, tilt_series_blocks
 
-__all__ = ["DIALECTS", "UnknownDialectError", "lone_particles", "recognise", "refuse_other_files", "single_images"]
+__all__ = [
+    "DIALECTS",
+    "OPTIMISATION_SETS",
+    "UnknownDialectError",
+    "lone_particles",
+    "recognise",
+    "refuse_other_files",
+    "single_images",
+]
 
 DIALECTS = {
     "warptools": "WarpTools optimisation set with 2-D stacks",
+    "relion5": "RELION 5 optimisation set with 2-D stacks",
+    "nextpyp_relion5": "NextPYP optimisation set for RELION 5",
     "warp": "Warp v1 or M image series",
     "cryosrpnt": "cryoSRPNT image series",
+    "nextpyp": "NextPYP particle file",
+    "cistem": "cisTEM particle file",
+    "emclarity": "emClarity export for cisTEM",
+    "tomodrgn": "tomodrgn image table",
 }
+OPTIMISATION_SETS = ("warptools", "relion5", "nextpyp_relion5")
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+CISTEM = ("cisTEMPositionInStack", "cisTEMAnglePsi", "cisTEMAngleTheta", "cisTEMAnglePhi", "cisTEMParticleGroup",
+          "cisTEMPixelSize")  # fmt: skip
+STACKS = ("rlnImageName", "rlnTomoName", *ANGLES, "rlnTomoVisibleFrames", "rlnOpticsGroup")
 NEEDED = {
     "warp": ("rlnImageName", "rlnMicrographName", "rlnGroupName", *ANGLES, "rlnDefocusU", "rlnCtfBfactor",
              "rlnCtfScalefactor"),
     "cryosrpnt": ("rlnImageName", "rlnGroupName", *ANGLES, "rlnDetectorPixelSize"),
-    "warptools": ("rlnImageName", "rlnTomoName", *ANGLES, "rlnTomoVisibleFrames", "rlnOpticsGroup"),
+    "nextpyp": ("rlnImageName", "rlnMicrographName", "rlnGroupNumber", "rlnTiltIndex", *ANGLES, "rlnOriginXAngst",
+                "rlnCtfBfactor", "rlnCtfScalefactor"),
+    "cistem": CISTEM,
+    "emclarity": (*CISTEM, "cisTEMPreExposure", "cisTEMTotalExposure"),
+    "tomodrgn": ("tomodrgnParticleId", "rlnImageName", *ANGLES, "tomodrgnPreExposure", "tomodrgnTiltAngle"),
+    **dict.fromkeys(OPTIMISATION_SETS, STACKS),
 }  # fmt: skip
 FORBIDDEN = {
-    "warp": ("rlnCoordinateZ",),
+    "warp": ("rlnCoordinateZ", "rlnTiltIndex"),
     "cryosrpnt": ("rlnCoordinateZ", "rlnMicrographName", "rlnOpticsGroup"),
-    "warptools": (),
+    "nextpyp": ("rlnCoordinateZ",),
+    "emclarity": ("cisTEMImageActivity",),
 }
-OTHER_PROGRAMS = {
-    "cisTEMParticleGroup": "a cisTEM or emClarity file of tilt series",
-    "rlnTiltIndex": "a NextPYP particle file",
-    "wrpCoordinateX1": "a particle list of an M species (positions without images)",
-}
+# Image series, in the order in which they are looked for.
+SERIES = ("tomodrgn", "emclarity", "cistem", "nextpyp", "warp", "cryosrpnt")
 
 
 class UnknownDialectError(ValueError):
@@ -45,7 +67,7 @@ def refuse_other_files(path: Path) -> None:
     Raises
     ------
     UnknownDialectError
-        For PyTom XML, Dynamo tables, TOM/AV3 motive lists and binary cisTEM files.
+        For PyTom XML, Dynamo tables and TOM/AV3 motive lists.
     """
     if not path.is_file():
         return
@@ -56,10 +78,14 @@ def refuse_other_files(path: Path) -> None:
         raise _three_dimensional(path, "a PyTom particle list")
     if suffix == ".em":
         raise _three_dimensional(path, "a TOM/AV3 motive list")
-    if suffix == ".tbl" and b"data_" not in head:
+    if b"data_" not in head and (suffix == ".tbl" or _is_dynamo_table(head)):
         raise _three_dimensional(path, "a Dynamo table")
-    if suffix == ".cistem":
-        raise UnknownDialectError(f"Got {path}, a binary cisTEM file, which is not read. Export it as {_readable()}.")
+
+
+def _is_dynamo_table(head: bytes) -> bool:
+    """Whether text begins with rows of 26 to 42 numbers."""
+    rows = [line.split() for line in head.splitlines()[:3]]
+    return bool(rows) and 26 <= len(rows[0]) <= 42 and all(re.match(rb"[-+.\dNnIi]", cell) for cell in rows[0])
 
 
 def recognise(source: SourceStar) -> str:
@@ -70,13 +96,15 @@ def recognise(source: SourceStar) -> str:
     Raises
     ------
     UnknownDialectError
-        If the file holds 3-D subtomograms, particles without their tomograms, the images of another program, or
-        nothing known; the message names what was found and what to do.
+        If the file holds 3-D subtomograms, particles without their tomograms, single images, or nothing known; the
+        message names what was found and what to do.
     """
     _refuse_three_dimensional(source)
     columns = set(source.rows)
     if source.optimisation_set:
         return _tomogram_dialect(source)
+    if columns.issuperset(NEEDED["tomodrgn"]):
+        return "tomodrgn"
     if "rlnTomoName" in columns and columns & {"rlnImageName", "rlnCoordinateZ", "rlnCenteredCoordinateZAngst"}:
         raise lone_particles(source.path)
     if tilt_series_blocks(source.particles) or "rlnTomoTiltSeriesPixelSize" in columns:
@@ -84,18 +112,25 @@ def recognise(source: SourceStar) -> str:
             f"Got {source.path}, which holds tomograms, expected particles. Give the optimisation set: a STAR file "
             "with _rlnTomoParticlesFile and _rlnTomoTomogramsFile."
         )
-    if "cisTEMPositionInStack" in columns and _groups_of_one(source.rows.get("cisTEMParticleGroup")):
-        raise single_images(source.path, "no _cisTEMParticleGroup that gathers the tilt images of a particle")
-    for column, title in OTHER_PROGRAMS.items():
-        if column in columns:
-            raise UnknownDialectError(f"Got {source.path}, {title}, which is not read yet. Export it as {_readable()}.")
-    for name in ("warp", "cryosrpnt"):
-        if columns.issuperset(NEEDED[name]) and columns.isdisjoint(FORBIDDEN[name]):
+    if "cisTEMPositionInStack" in columns:
+        if _groups_of_one(source.rows.get("cisTEMParticleGroup")):
+            raise single_images(source.path, "no _cisTEMParticleGroup that gathers the tilt images of a particle")
+        named = "emClarity" in source.particles_block or _comment_names_emclarity(source.path)
+        if named and columns.issuperset(CISTEM):
+            return "emclarity"
+    for name in SERIES:
+        if columns.issuperset(NEEDED[name]) and columns.isdisjoint(FORBIDDEN.get(name, ())):
             return name
-    flat = "rlnImageName" in columns and "rlnCoordinateZ" not in columns
-    if flat and _groups_of_one(source.rows.get("rlnGroupName")):
+    if "rlnImageName" in columns and _groups_of_one(source.rows.get("rlnGroupName")):
         raise single_images(source.path, "no _rlnGroupName that gathers the tilt images of a particle")
     raise unknown(source.path, source.particles)
+
+
+def _comment_names_emclarity(path: Path) -> bool:
+    """Whether a comment before the first block names emClarity."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    return any(b"emclarity" in line.lower() for line in head.splitlines() if line.lstrip().startswith(b"#"))
 
 
 def _groups_of_one(groups: pd.Series | None) -> bool:
@@ -107,18 +142,18 @@ def _tomogram_dialect(source: SourceStar) -> str:
     blocks = tilt_series_blocks(source.tomograms)
     tables = [block for name, block in source.tomograms.items() if name not in blocks]
     general = pd.concat(tables) if tables else pd.DataFrame()
-    if "rlnTomoTiltSeriesStarFile" in general:
-        raise _not_yet(source, "RELION 5 (tilt-series files in _rlnTomoTiltSeriesStarFile)")
-    if not blocks:
+    if (not blocks and TILT_SERIES_FILE not in general) or "rlnImageName" not in source.rows:
         raise unknown(source.path, {**source.particles, **source.tomograms})
+    if TILT_SERIES_FILE in general:
+        return "relion5"
     series = [str(name) for name in general.get("rlnTomoTiltSeriesName", [])]
-    if any(name.startswith("Movies/") for name in series):
-        raise _not_yet(source, "NextPYP")
     angle_tables = not any(PROJECTION[0] in block for block in blocks.values())
-    named_by_warp = all(name.endswith(".tomostar") for name in blocks) or any(n.startswith("dummy") for n in series)
-    if angle_tables or named_by_warp:
+    if angle_tables or all(n.endswith(".tomostar") for n in blocks) or any(n.startswith("dummy") for n in series):
         return "warptools"
-    raise _not_yet(source, "RELION 4 (tilt tables that no WarpTools wrote)")
+    optics = source.particles.get("optics", pd.DataFrame())
+    if any(n.startswith("Movies/") for n in series) or "rlnCtfDataAreCtfPremultiplied" not in optics:
+        return "nextpyp_relion5"
+    return "relion5"
 
 
 def _refuse_three_dimensional(source: SourceStar) -> None:
@@ -127,15 +162,32 @@ def _refuse_three_dimensional(source: SourceStar) -> None:
              if "rlnTomoSubTomosAre2DStacks" in block]  # fmt: skip
     if any((flag.astype(str).str.strip() == "1").any() for flag in flags):
         return
-    evidence = None
-    if "rlnImageDimensionality" in optics and (optics["rlnImageDimensionality"] == "3").any():
-        evidence = "rlnImageDimensionality 3"
-    elif "rlnCtfImage" in rows and "rlnImageName" in rows and rows["rlnImageName"].str.endswith(".mrc").any():
-        evidence = "rlnCtfImage beside .mrc images"
-    elif "stopgap_motivelist" in source.particles or "motl_idx" in rows:
-        evidence = "a STOPGAP motive list"
+    evidence = _three_dimensional_evidence(source, rows, optics)
     if evidence:
         raise _three_dimensional(source.path, evidence)
+
+
+def _three_dimensional_evidence(source: SourceStar, rows: pd.DataFrame, optics: pd.DataFrame) -> str:
+    """What shows that a file holds 3-D images or nothing but positions; empty if nothing does."""
+    images = rows.get("rlnImageName", pd.Series(dtype=str))
+    volumes = images.str.endswith(".mrc").any()
+    flat = "rlnTomoVisibleFrames" in rows or (
+        images.str.contains("@").any() and not _groups_of_one(rows.get("rlnGroupName"))
+    )
+    if "stopgap_motivelist" in source.particles or "motl_idx" in rows:
+        return "a STOPGAP motive list"
+    if "stopgap_wedgelist" in source.particles:
+        return "a STOPGAP wedge list"
+    if {"wrpCoordinateX1", "rlnCoordinateX1"} & set(rows):
+        return "positions of an M species"
+    if "rlnImageDimensionality" in optics and (optics["rlnImageDimensionality"] == "3").any():
+        program = "RELION 4 or 5 pseudo-subtomograms" if "rlnTomoName" in rows else "RELION 3 or Warp subtomograms"
+        return f"{program}: rlnImageDimensionality 3"
+    if "rlnCtfImage" in rows and volumes:
+        return "Warp or RELION 3 volume series: rlnCtfImage beside .mrc images"
+    if "rlnCoordinateZ" in rows and "rlnMicrographName" in rows and not flat and "rlnTomoName" not in rows:
+        return "volume series: rlnCoordinateZ without tilt images"
+    return ""
 
 
 def _three_dimensional(path: Path, evidence: str) -> UnknownDialectError:
@@ -163,20 +215,13 @@ def single_images(path: Path, evidence: str) -> UnknownDialectError:
     )
 
 
-def _not_yet(source: SourceStar, program: str) -> UnknownDialectError:
-    return UnknownDialectError(
-        f"Got {source.path} in the form of {program}, which is not read yet. Export it as {_readable()}, or pass "
-        'dialect="warptools" (--dialect warptools) if WarpTools wrote it.'
-    )
-
-
 def unknown(path: Path, blocks: dict[str, pd.DataFrame]) -> UnknownDialectError:
     """The error for a file of no known dialect: what was found, and the nearest dialect."""
     found = [f"data_{name}: {', '.join(map(str, list(block)[:40])) or 'no columns'}" for name, block in blocks.items()]
     found = [*found[:4], f"{len(found) - 4} more"] if len(found) > 4 else found
     columns = {column for block in blocks.values() for column in block}
     lacking = {name: [c for c in needed if c not in columns] for name, needed in NEEDED.items()}
-    odd = {name: [c for c in forbidden if c in columns] for name, forbidden in FORBIDDEN.items()}
+    odd = {name: [c for c in FORBIDDEN.get(name, ()) if c in columns] for name in NEEDED}
     nearest = min(NEEDED, key=lambda name: (len(lacking[name]) + len(odd[name])) / len(NEEDED[name]))
     differs = [f"lacks {', '.join(lacking[nearest])}"] if lacking[nearest] else []
     differs += [f"has {', '.join(odd[nearest])}"] if odd[nearest] else []
@@ -188,4 +233,4 @@ def unknown(path: Path, blocks: dict[str, pd.DataFrame]) -> UnknownDialectError:
 
 
 def _readable() -> str:
-    return " or ".join(f"a {title} ({name})" for name, title in DIALECTS.items())
+    return "one of: " + ", ".join(f"{title} ({name})" for name, title in DIALECTS.items())

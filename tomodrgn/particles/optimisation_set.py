@@ -1,4 +1,4 @@
-"""One row a particle, and a table of tilts for each tomogram: WarpTools optimisation sets become a ParticleSet."""
+"""One row a particle, and a table of tilts for each tomogram: optimisation sets of WarpTools, RELION 5 and NextPYP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64
 
 from tomodrgn.imaging.pose import euler_to_rotation
 from tomodrgn.particles.particle_set import CtfParameters, ParticleSet, SourceStar
-from tomodrgn.particles.source_table import DataFlags, SourceTable, half_sets, one_value, with_optics
+from tomodrgn.particles.source_table import SourceTable, one_value, random_subsets, with_optics
 from tomodrgn.particles.stack_files import SearchPlaces, StackFiles, find_stacks
 from tomodrgn.particles.tilt_series import local_defocus_axis, read_tilt_tables
 
@@ -25,20 +25,23 @@ LOW_DEFOCUS_ANGST = 1000.0
 
 
 def read_optimisation_set(
-    source: SourceStar, *, places: SearchPlaces, flags: DataFlags, check_stacks: bool = True
+    source: SourceStar, dialect: str, *, places: SearchPlaces, check_stacks: bool = True
 ) -> ParticleSet:
-    """Particles of a WarpTools optimisation set with 2-D stacks.
+    """Particles of an optimisation set with 2-D stacks.
 
     The pose of image t of particle i is ``R = T_t A_sub A_i``, with the 3 x 3 part T of rlnTomoProjX, Y and Z (or
     Rz(ZRot) Ry(YTilt) Rx(XTilt)); the origin o becomes the shift ``(T_t A_sub o)_xy / pixel size``. With the position
-    c of the particle and the centre C of its tomogram, ``-hand (T_t (c - C))_z`` is added to the defocus: Warp's
-    model for rlnTomoHand -1. Images of a particle stand in the order of the tilt table.
+    c of the particle and the centre C of its tomogram, ``-hand (T_t (c - C))_z`` is added to the defocus of WarpTools
+    sets (Warp's model for rlnTomoHand -1), ``+hand (T_t (c - C))_z`` to that of others (RELION's model). Images of a
+    particle stand in the order of the tilt table. Images that were not CTF-premultiplied are light on dark and are
+    inverted.
 
     Parameters
     ----------
     source
-        The three files; `source.defocus_hand` is a hand to use for all tomograms, 0 for no local defocus, or "auto"
-        for rlnTomoHand of each tomogram (-1 where it is absent).
+        The files, and what the user says of them (`source.options`).
+    dialect
+        ``"warptools"``, ``"relion5"`` or ``"nextpyp_relion5"``.
     places
         Where image stacks are looked for.
     check_stacks
@@ -71,7 +74,10 @@ def read_optimisation_set(
     tilt = _visible_tilts(visible, mask_of_row, particle, slot)
     table = tilts.start[tomogram_of_row[particle]] + tilt
 
-    pixel_size = one_value(rows.numbers("rlnImagePixelSize"), "the pixel size (angstrom)", rows.place)
+    options = source.options
+    pixel_size = options.pixel_size_angst or one_value(
+        rows.numbers("rlnImagePixelSize"), "the pixel size (angstrom)", rows.place
+    )
     stack_of_row, stack_names = rows.codes("rlnImageName")
     stacks = find_stacks(
         [str(n) for n in stack_names], places, pixel_size_angst=pixel_size, check=check_stacks
@@ -81,15 +87,15 @@ def read_optimisation_set(
     origin_angst = np.stack([rows.numbers(f"rlnOrigin{a}Angst", default=0.0) for a in "XYZ"], axis=1)
     origin_angst = np.einsum("kij,kj->ki", subtomogram, origin_angst)
     rotations = tilts.rotations[table]
-    premultiplied = _premultiplied(rows) if flags.ctf_premultiplied is None else flags.ctf_premultiplied
-    dose_weighted = premultiplied if flags.dose_weighted is None else flags.dose_weighted
-    defocus_axis = _defocus_axis(rows, source, origin_angst, pixel_size)
+    premultiplied = _premultiplied(rows) if options.ctf_premultiplied is None else options.ctf_premultiplied
+    dose_weighted = premultiplied if options.dose_weighted is None else options.dose_weighted
+    defocus_axis = local_defocus_axis(rows, source, dialect, origin_angst=origin_angst, pixel_size_angst=pixel_size)
     local_defocus = np.einsum("nj,nj->n", rotations[:, 2], defocus_axis[particle])
     return ParticleSet(
-        dialect="warptools",
+        dialect=dialect,
         particle_id=_particle_ids(rows),
         tomogram=names[tomogram_of_row],
-        half_set=half_sets(rows, np.arange(len(rows) + 1)),
+        half_set=random_subsets(rows),
         offsets=offsets,
         rotations=rotations @ (subtomogram @ euler_to_rotation(*_angles_deg(rows)))[particle],
         shifts_px=np.einsum("nij,nj->ni", rotations[:, :2], origin_angst[particle]) / pixel_size,
@@ -104,7 +110,7 @@ def read_optimisation_set(
         pixel_size_angst=pixel_size,
         ctf_premultiplied=premultiplied,
         dose_weighted=dose_weighted,
-        invert=not premultiplied if flags.invert is None else flags.invert,
+        invert=not premultiplied if options.invert is None else options.invert,
         source=source,
         source_row=kept[particle],
         source_slot=slot,
@@ -226,18 +232,6 @@ def _box_px(rows: SourceTable, stacks: StackFiles) -> int:
             "says. Use the STAR file that was written with these stacks."
         )
     return box
-
-
-def _defocus_axis(
-    rows: SourceTable, source: SourceStar, origin_angst: np.ndarray, pixel_size_angst: float
-) -> Float64[np.ndarray, "k 3"]:
-    """Vector whose dot product with the beam is the local defocus of each particle; zero without positions."""
-    coordinates = [f"rlnCoordinate{axis}" for axis in "XYZ"]
-    if not rows.has(*coordinates):
-        logger.warning("Got no rlnCoordinateX, Y and Z in %s: local defocus is left out.", rows.place)
-        return np.zeros((len(rows), 3))
-    corner_px = np.stack([rows.numbers(column) for column in coordinates], axis=1)
-    return local_defocus_axis(rows, source, corner_px * pixel_size_angst - origin_angst)
 
 
 def _ctf(rows: SourceTable, particle: np.ndarray, defocus: np.ndarray, local_defocus: np.ndarray) -> CtfParameters:

@@ -10,11 +10,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float32, Int, Int64
+
+from tomodrgn.particles.read_options import ReadOptions
 
 __all__ = ["CtfParameters", "ParticleSet", "SourceStar"]
 
@@ -65,24 +66,27 @@ class SourceStar:
         Name of the block in `particles` whose rows `ParticleSet.source_row` counts.
     tomograms
         Blocks of the tomograms file of an optimisation set; empty for image series.
+    tilt_series
+        For tomograms whose tilts are in a file of their own (RELION 5): that file and its blocks, by tomogram.
     optimisation_set
         Blocks of the optimisation set file itself; empty for image series.
     datadir
         Folders searched for image stacks, beside the place of the STAR file.
     particles_file
         The file that `particles` came from; None if that is `path`.
-    defocus_hand
-        How local defocus was computed for an optimisation set; see `read_particles`.
+    options
+        What the user said of the data set.
     """
 
     path: Path
     particles: dict[str, pd.DataFrame]
     particles_block: str
     tomograms: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    tilt_series: dict[str, tuple[Path, dict[str, pd.DataFrame]]] = dataclasses.field(default_factory=dict)
     optimisation_set: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     datadir: tuple[Path, ...] = ()
     particles_file: Path | None = None
-    defocus_hand: Literal["auto", 1, -1, 0] = "auto"
+    options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
 
     @property
     def particles_path(self) -> Path:
@@ -130,7 +134,7 @@ class ParticleSet:
     stack_paths, stack_index, slice_index
         Image j is the 0-based slice ``slice_index[j]`` of ``stack_paths[stack_index[j]]``.
     box_px, pixel_size_angst
-        Side of the square images in pixels, and the size of a pixel.
+        Side of the square images in pixels, and the size of a pixel; see `cropped_to`.
     ctf_premultiplied, dose_weighted
         Whether upstream software multiplied the images by their CTF, and by exposure filter and `image_scale`.
     invert
@@ -138,6 +142,8 @@ class ParticleSet:
     source, source_row, source_slot
         The STAR text; the row of each image (or of its particle) in it, (n,); and for particle-row dialects the
         position of the image in the particle's list of visible frames, (n,), else 0.
+    stack_box_px
+        Side of the images on disk; 0 stands for `box_px`.
 
     Raises
     ------
@@ -167,6 +173,7 @@ class ParticleSet:
     source: SourceStar
     source_row: Int[np.ndarray, " n"]
     source_slot: Int[np.ndarray, " n"]
+    stack_box_px: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rotations", "shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale"):
@@ -174,6 +181,7 @@ class ParticleSet:
         for name in ("offsets", "stack_index", "slice_index", "source_row", "source_slot"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.int64))
         object.__setattr__(self, "half_set", _frozen(self.half_set, np.int8))
+        object.__setattr__(self, "stack_box_px", self.stack_box_px or self.box_px)
         for name in ("particle_id", "tomogram"):
             object.__setattr__(self, name, _frozen(getattr(self, name), np.str_))
         self._check()
@@ -294,6 +302,42 @@ class ParticleSet:
             **{name: getattr(self, name)[keep] for name in per_image},
         )
 
+    def cropped_to(self, box_px: int) -> ParticleSet:
+        """The same particles with images Fourier-cropped to `box_px` pixels when they are used.
+
+        The field of view stays: pixels are larger, by `stack_box_px` / `box_px`, and detail beyond the new Nyquist is
+        gone. `pixel_size_angst` and `shifts_px` follow; pixel values keep their size (see `fourier.fourier_crop`).
+
+        Parameters
+        ----------
+        box_px
+            Side of the images after the crop: even, from 8 to `stack_box_px`.
+
+        Raises
+        ------
+        ValueError
+            If it is not, or the box of the images is not known as their stacks were not opened.
+        """
+        if box_px == self.box_px:
+            return self
+        if not self.stack_box_px:
+            raise ValueError(
+                f"Got box {box_px} px for {self.source.path}, whose image stacks were not opened, expected a known box "
+                "of the images. Read the particles with check_stacks=True."
+            )
+        if box_px % 2 or not 8 <= box_px <= self.stack_box_px:
+            raise ValueError(
+                f"Got box {box_px} px for {self.source.path}, expected an even number from 8 to {self.stack_box_px}, "
+                "the side of the images in pixels. Choose another box."
+            )
+        factor = self.box_px / box_px
+        return dataclasses.replace(
+            self,
+            box_px=box_px,
+            pixel_size_angst=self.pixel_size_angst * factor,
+            shifts_px=self.shifts_px / factor,
+        )
+
     def images_of(self, particles: Sequence[int] | np.ndarray) -> Int64[np.ndarray, " m"]:
         """Image rows of the given particle positions, particle after particle."""
         rows = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in particles]
@@ -315,6 +359,7 @@ TEXT_COLUMNS = frozenset(
     {
         "rlnTomoName", "rlnTomoParticleName", "rlnGroupName", "rlnGroupNumber", "rlnMicrographName", "rlnOpticsGroup",
         "rlnOpticsGroupName", "rlnImageName", "rlnTomoVisibleFrames", "wrpSourceName", "tomodrgnParticleId",
+        "cisTEMParticleGroup", "cisTEMStackFilename", "cisTEMOriginalImageFilename", "cisTEMReference3DFilename",
     }
 )  # fmt: skip
 

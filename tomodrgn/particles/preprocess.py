@@ -1,6 +1,7 @@
-"""Raw batch -> Fourier batch, on the device: window, transform, scale, shift, CTF, weights.
+"""Raw batch -> Fourier batch, on the device: Fourier crop, window, transform, scale, shift, CTF, weights.
 
-The same path serves training, embedding and backprojection.
+The same path serves training, embedding and backprojection. Images of a set that was read at a smaller box are
+Fourier-cropped first (see `fourier.fourier_crop`), so that all else is as for images downsampled on disk.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ class Preprocessor:
         )
 
     def _transform(self, images: Tensor, rows: Tensor) -> Tensor:
-        windowed = _windowed(images, self._window)
+        windowed = _windowed(fourier.fourier_crop(images, self.particles.box_px), self._window)
         if self.padding > 1:
             windowed = fourier.pad_centred(windowed, self.grid.box_px)
         values = fourier.rfft2_centred(windowed).flatten(1)[:, self.grid.index]  # (i, p)
@@ -251,7 +252,8 @@ def estimate_scale(particles: ParticleSet, config: PreprocessConfig, *, n_images
     rows = np.sort(generator.permutation(particles.n_images)[:n_images])
     kept = grid.HalfGrid.of_image(particles.box_px, max_radius=config.max_radius)
     images = torch.from_numpy(TiltDataset(particles).read_images(rows))
-    values = fourier.rfft2_centred(_windowed(images, _window(particles.box_px, config))).flatten(1)[:, kept.index]
+    windowed = _windowed(fourier.fourier_crop(images, particles.box_px), _window(particles.box_px, config))
+    values = fourier.rfft2_centred(windowed).flatten(1)[:, kept.index]
     scale = float(values.abs().square().mean().sqrt())
     if not np.isfinite(scale) or scale == 0.0:
         found = "values that are not finite" if not np.isfinite(scale) else "constant images"

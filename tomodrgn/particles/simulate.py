@@ -1,4 +1,4 @@
-"""Tilt series with a known answer, as Warp v1 or WarpTools write them, for tests, Binder and notebooks.
+"""Tilt series with a known answer, in the files of every program that is read, for tests, Binder and notebooks.
 
 Every image is ``CTF (exposure filter x projection) + noise`` (method: Grant & Grigorieff 2015 for the filter, Rohou &
 Grigorieff 2015 for the CTF). Projections are summed in real space (see phantom.py), on a grid twice as wide as the
@@ -24,17 +24,18 @@ from tomodrgn.particles.acquisition import draw_acquisition
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.phantom import states_phantom
 from tomodrgn.particles.read import read_particles
+from tomodrgn.particles.simulated_formats import FORMATS
 from tomodrgn.particles.simulated_images import Conformations, Imager, SimulationOptions
-from tomodrgn.particles.simulated_tables import warp_blocks, warptools_blocks
+from tomodrgn.particles.simulated_sets import set_files
+from tomodrgn.particles.simulated_tables import SERIES_BLOCKS, particle_names, user_columns
 
 __all__ = ["read_truth", "simulate_particles", "truth_volumes"]
 
 # Positions of the motion of which maps are saved, and that are averaged.
 MOTION_MAPS, MOTION_BINS = 5, 32
-STAR_FILES = {
-    "warp": ("particles.star",),
-    "warptools": ("particles_optimisation_set.star", "particles.star", "particles_tomograms.star"),
-}
+Dialect = Literal[
+    "warp", "warptools", "relion5", "nextpyp", "nextpyp_relion5", "cryosrpnt", "cistem", "emclarity"
+]  # fmt: skip
 
 
 def simulate_particles(
@@ -53,7 +54,7 @@ def simulate_particles(
     missing_tilts: int = 2,
     dose_per_tilt_e_per_angst2: float = 3.0,
     defocus_range_angst: tuple[float, float] = (15000.0, 35000.0),
-    dialect: Literal["warp", "warptools"] = "warp",
+    dialect: Dialect = "warp",
     premultiplied: bool | None = None,
     shift_std_px: float = 1.0,
     noise: bool = True,
@@ -91,10 +92,11 @@ def simulate_particles(
     defocus_range_angst
         Lowest and highest mean defocus of a tomogram. The particle's depth in the tilted specimen adds to it.
     dialect
-        ``"warp"``: one row an image, light on dark. ``"warptools"``: an optimisation set.
+        Program whose files are imitated: one row an image in ``"warp"``, ``"cryosrpnt"``, ``"nextpyp"``, ``"cistem"``
+        and ``"emclarity"``, an optimisation set in ``"warptools"``, ``"relion5"`` and ``"nextpyp_relion5"``.
     premultiplied
-        Whether images are multiplied by their CTF (and for WarpTools by exposure filter and cosine of the tilt). None
-        is the default of the dialect: no for Warp, yes for WarpTools.
+        Whether images are multiplied by their CTF (and for WarpTools and RELION 5 by exposure filter and cosine of the
+        tilt). None is the default of the dialect: yes for WarpTools and RELION 5, no for others.
     shift_std_px
         Standard deviation, along each axis, of the particle's distance from where it was extracted.
     noise, ctf, radiation_damage
@@ -160,7 +162,7 @@ def simulate_particles(
     imager = Imager(options, phantom, acquisition, conformations)
     _write_data(out_dir, imager, np.random.default_rng(streams[3]))
     _write_truth(out_dir, imager)
-    return read_particles(out_dir / STAR_FILES[dialect][0])
+    return read_particles(out_dir / options.layout.star, dialect=dialect)
 
 
 def read_truth(out_dir: Path | str) -> pd.DataFrame:
@@ -220,8 +222,8 @@ def _truth_file(out_dir: Path | str, name: str) -> Path:
 def _make_room(out_dir: Path, *, overwrite: bool) -> None:
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
-    known = {"particleseries", "truth", *(name for names in STAR_FILES.values() for name in names)}
-    if not overwrite or not out_dir.is_dir() or not {path.name for path in out_dir.iterdir()} <= known:
+    known = {"truth", "particles.mrc", *(name for f in FORMATS.values() for name in (f.star, *f.folders))}
+    if not overwrite or not out_dir.is_dir() or not _all_known(out_dir, known):
         raise FileExistsError(
             f"Got output folder {out_dir}, which exists already. Choose another, or pass overwrite=True (--overwrite) "
             "if it holds nothing but an earlier simulation."
@@ -230,47 +232,80 @@ def _make_room(out_dir: Path, *, overwrite: bool) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _all_known(out_dir: Path, known: set[str]) -> bool:
+    return all(path.name in known or path.name.endswith("_stack.mrcs") for path in out_dir.iterdir())
+
+
 def _write_data(out_dir: Path, imager: Imager, rng: np.random.Generator) -> None:
     """Stacks first, then the STAR files that name them."""
     options, acquisition = imager.options, imager.acquisition
-    flags = {"premultiplied": options.multiplied, "extra_columns": options.extra_columns}
-    if options.dialect == "warp":
-        order = np.lexsort((acquisition.dose_e_per_angst2[imager.tilt], imager.particle))
-        names = list(_write_series(out_dir, imager, order, rng))
-        write_star(out_dir / "particles.star", warp_blocks(acquisition, order, names, **flags))
+    dialect, premultiplied = options.dialect, options.multiplied
+    if dialect not in SERIES_BLOCKS:
+        names = list(_write_particles(out_dir, imager, rng))
+        files = set_files(
+            acquisition,
+            dialect,
+            names,
+            box_px=options.box_px,
+            premultiplied=premultiplied,
+            extra_columns=options.extra_columns,
+        )
+        for name, blocks in files.items():
+            write_star(out_dir / name, blocks)
         return
-    names = list(_write_particles(out_dir, imager, rng))
-    particles, tomograms = warptools_blocks(acquisition, names, box_px=options.box_px, **flags)
-    optimisation_set, particles_file, tomograms_file = STAR_FILES["warptools"]
-    files = pd.DataFrame({"rlnTomoParticlesFile": [particles_file], "rlnTomoTomogramsFile": [tomograms_file]})
-    files.attrs["simple"] = True
-    write_star(out_dir / particles_file, particles)
-    write_star(out_dir / tomograms_file, tomograms)
-    write_star(out_dir / optimisation_set, {"": files})
+    # EmClarity writes tilt by tilt, the others particle by particle; both by rising exposure.
+    exposure = acquisition.dose_e_per_angst2[imager.tilt]
+    keys = (imager.particle, exposure) if dialect == "emclarity" else (exposure, imager.particle)
+    order = np.lexsort(keys)
+    names = list(_write_series(out_dir, imager, order, rng))
+    blocks = SERIES_BLOCKS[dialect](acquisition, order, names, premultiplied=premultiplied)
+    if options.extra_columns:
+        last = list(blocks)[-1]
+        added = user_columns(acquisition, imager.particle[order], half_sets=dialect in ("warp", "cryosrpnt"))
+        blocks[last] = blocks[last].assign(**{name: pd.Series(values).astype(str) for name, values in added.items()})
+    write_star(out_dir / options.layout.star, blocks)
 
 
 def _write_series(out_dir: Path, imager: Imager, order: np.ndarray, rng: np.random.Generator) -> Iterator[str]:
-    """One stack a tomogram, in the order of the rows of the STAR file; the names of the images."""
-    pixel_size = imager.options.pixel_size_angst
+    """One stack a tomogram, or one for all, in the order of the rows of the STAR file; the names of the images."""
+    options = imager.options
+    pixel_size, dialect = options.pixel_size_angst, options.dialect
     tomogram = imager.acquisition.tomogram[imager.particle]
-    for i, name in enumerate(imager.acquisition.tomograms):
-        rows = np.flatnonzero(tomogram == i)
-        stack = f"particleseries/{name}_{pixel_size:.2f}A.mrcs"
-        ordered = order[rows] - rows[0]
-        mrc.write_stack(out_dir / stack, imager.images(rows, rng)[ordered], pixel_size)
-        yield from (f"{j + 1:06d}@{stack}" for j in range(len(rows)))
+    images = [imager.images(np.flatnonzero(tomogram == i), rng) for i in range(len(imager.acquisition.tomograms))]
+    if options.layout.stacks == "all":
+        name = "particles.mrc" if dialect in ("cistem", "emclarity") else "particleseries/particles.mrcs"
+        mrc.write_stack(out_dir / name, np.concatenate(images)[order], pixel_size)
+        yield from (f"{j + 1}@{name}" for j in range(len(order)))
+        return
+    first = 0
+    for name, own in zip(imager.acquisition.tomograms, images, strict=True):
+        rows = order[first : first + len(own)] - first
+        first += len(own)
+        stack = f"{name}_stack.mrcs" if dialect == "nextpyp" else f"particleseries/{name}_{pixel_size:.2f}A.mrcs"
+        mrc.write_stack(out_dir / stack, own[rows], pixel_size)
+        yield from (f"{j + 1:06d}@{stack}" for j in range(len(own)))
 
 
 def _write_particles(out_dir: Path, imager: Imager, rng: np.random.Generator) -> Iterator[str]:
-    """One stack a particle, its visible tilts by rising angle; the names of the stacks."""
-    pixel_size = imager.options.pixel_size_angst
-    tomogram = imager.acquisition.tomogram[imager.particle]
-    for i, name in enumerate(imager.acquisition.tomograms):
+    """One stack a particle, its tilts by rising angle; the names of the stacks."""
+    options, acquisition = imager.options, imager.acquisition
+    pixel_size = options.pixel_size_angst
+    tomogram = acquisition.tomogram[imager.particle]
+    for i, name in enumerate(acquisition.tomograms):
         rows = np.flatnonzero(tomogram == i)
         images = imager.images(rows, rng)
         particle = imager.particle[rows]
-        for number, own in enumerate(np.split(images, np.flatnonzero(np.diff(particle)) + 1), 1):
-            stack = f"particleseries/{name}/{name}_{pixel_size:.2f}A_{number:06d}.mrcs"
+        own_images = np.split(images, np.flatnonzero(np.diff(particle)) + 1)
+        for number, (own, row) in enumerate(zip(own_images, np.unique(particle), strict=True), 1):
+            stack = {
+                "warptools": f"particleseries/{name}/{name}_{pixel_size:.2f}A_{number:06d}.mrcs",
+                "relion5": f"Extract/job001/Subtomograms/{name}/{number}_stack2d.mrcs",
+                "nextpyp_relion5": f"stacks/{name}_p{number:02d}_stack.mrcs",
+            }[options.dialect]
+            if options.layout.stacks == "particle full":
+                full = np.zeros((len(acquisition.tilt_deg), *own.shape[1:]), dtype=own.dtype)
+                full[acquisition.visible[row]] = own
+                own = full
             mrc.write_stack(out_dir / stack, own, pixel_size)
             yield stack
 
@@ -286,7 +321,7 @@ def _write_truth(out_dir: Path, imager: Imager) -> None:
         mrc.write_volume(folder / f"{name}.mrc", volume, options.pixel_size_angst)
     (folder / "simulation.json").write_text(json.dumps(asdict(options), indent=1) + "\n", encoding="utf-8")
     table = pd.DataFrame({
-        "particle_id": acquisition.particle_names(options.dialect), "label": truth.label,
+        "particle_id": particle_names(acquisition, options.dialect), "label": truth.label,
         "parameter": truth.parameter.round(6), "n_tilts": acquisition.visible.sum(axis=1),
     })  # fmt: skip
     table.to_csv(folder / "particles.csv", index=False)

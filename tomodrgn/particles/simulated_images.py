@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from tomodrgn.imaging.ctf import contrast_transfer
 from tomodrgn.imaging.dose import exposure_weights
 from tomodrgn.particles.acquisition import Acquisition
 from tomodrgn.particles.phantom import Phantom, project_blobs
+from tomodrgn.particles.simulated_formats import FORMATS, SimulatedFormat
 
 __all__ = ["Conformations", "Imager", "SimulationOptions"]
 
@@ -41,7 +41,7 @@ class SimulationOptions:
     missing_tilts: int
     dose_per_tilt_e_per_angst2: float
     defocus_range_angst: tuple[float, float]
-    dialect: Literal["warp", "warptools"]
+    dialect: str
     premultiplied: bool | None
     shift_std_px: float
     noise: bool
@@ -63,7 +63,10 @@ class SimulationOptions:
             "low and high, above 0": [
                 ("defocus_range_angst", 0 < self.defocus_range_angst[0] <= self.defocus_range_angst[1])
             ],
-            "warp or warptools": [("dialect", self.dialect in ("warp", "warptools"))],
+            f"one of {', '.join(FORMATS)}": [("dialect", self.dialect in FORMATS)],
+            f"None or False for {self.dialect}, whose files cannot say it": [
+                ("premultiplied", not self.premultiplied or self.layout.multiplied is not None)
+            ],
         }
         for expected, checks in ranges.items():
             for name, good in checks:
@@ -73,7 +76,12 @@ class SimulationOptions:
     @property
     def multiplied(self) -> bool:
         """Whether images are multiplied by their CTF."""
-        return self.dialect == "warptools" if self.premultiplied is None else self.premultiplied
+        return bool(self.layout.multiplied) if self.premultiplied is None else self.premultiplied
+
+    @property
+    def layout(self) -> SimulatedFormat:
+        """Files and signs of the dialect."""
+        return FORMATS[self.dialect]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +126,10 @@ class Imager:
         images = self.recorded(rows)
         if self.options.noise:
             images = images + torch.from_numpy(rng.standard_normal(tuple(images.shape), dtype=np.float32))
-        # Images that are not multiplied are written light on dark.
-        images = self._filtered(images, self._multiplier(rows)) if self.options.multiplied else -images
+        if self.options.multiplied:
+            images = self._filtered(images, self._multiplier(rows))
+        elif self.options.layout.light:
+            images = -images
         return fourier.pad_centred(images, self.options.box_px).numpy().astype(np.float16)
 
     def recorded(self, rows: np.ndarray) -> Float32[Tensor, "i P P"]:
@@ -147,9 +157,9 @@ class Imager:
         return exposure_weights(radius.flatten(), self._dose[rows], self._ctf[rows, 4]).unflatten(1, radius.shape)
 
     def _multiplier(self, rows: np.ndarray) -> Tensor:
-        """By what a premultiplied image was multiplied: by more than the CTF in WarpTools."""
+        """By what a premultiplied image was multiplied: by more than the CTF in WarpTools and RELION."""
         contrast = self._contrast(rows)
-        if self.options.dialect == "warp":
+        if not self.options.layout.weighted:
             return contrast
         return contrast * self._exposure_filter(rows) * self._scale[rows, None, None]
 

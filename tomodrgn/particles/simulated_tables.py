@@ -1,24 +1,43 @@
-"""The STAR tables of a simulated acquisition, as Warp v1 and WarpTools write them."""
+"""The STAR tables of a simulated acquisition with one row an image, as each program writes them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
-from scipy.spatial.transform import Rotation
 
+from tomodrgn.imaging.pose import rotation_to_euler
 from tomodrgn.particles.acquisition import Acquisition
 
-__all__ = ["warp_blocks", "warptools_blocks"]
+__all__ = ["SERIES_BLOCKS", "columns_of", "particle_names", "text_of", "user_columns"]
+
+Blocks = dict[str, pd.DataFrame]
 
 
-def warp_blocks(
-    acquisition: Acquisition, images: np.ndarray, image_names: list[str], *, premultiplied: bool, extra_columns: bool
-) -> dict[str, pd.DataFrame]:
-    """Blocks of a Warp v1 image series: one row an image, a particle's images by rising exposure.
+def particle_names(acquisition: Acquisition, dialect: str) -> list[str]:
+    """The particle_id of each particle in a dialect."""
+    tomogram = acquisition.tomogram
+    number = (np.arange(len(tomogram)) - np.searchsorted(tomogram, tomogram)).tolist()
+    series = acquisition.tomograms[tomogram].tolist()
+    if dialect in ("cistem", "emclarity"):
+        return [str(i + 1) for i in range(len(tomogram))]
+    if dialect == "warp":
+        return [f"{name}_{i:07d}" for name, i in zip(series, number, strict=True)]
+    if dialect == "cryosrpnt":
+        return [f"{t:03d}_{i:06d}" for t, i in zip(tomogram.tolist(), number, strict=True)]
+    if dialect == "nextpyp":
+        rows = zip(series, tomogram.tolist(), number, strict=True)
+        return [f"{name}/{t}_{i}" for name, t, i in rows]
+    return [f"{name}/{i + 1}" for name, i in zip(series, number, strict=True)]
+
+
+def warp_blocks(a: Acquisition, images: np.ndarray, image_names: Sequence[str], *, premultiplied: bool) -> Blocks:
+    """Warp v1: a particle's images by rising exposure.
 
     Parameters
     ----------
-    acquisition
+    a
         What was recorded.
     images
         Numbers of the images in the order of the rows, (n,).
@@ -26,13 +45,8 @@ def warp_blocks(
         rlnImageName of each row.
     premultiplied
         Written as rlnCtfDataAreCtfPremultiplied where it is True.
-    extra_columns
-        Whether to add the user's columns.
     """
-    a = acquisition
     particle, tilt = a.image_particle[images], a.image_tilt[images]
-    euler = Rotation.from_matrix(a.rotations[images].transpose(0, 2, 1)).as_euler("ZYZ", degrees=True)
-    voltage, cs, contrast = a.optics
     movies = [
         f"{a.tomograms[a.tomogram[p]]}_{t + 1:03d}_{a.tilt_deg[t]:.1f}.mrc" for p, t in zip(particle, tilt, strict=True)
     ]
@@ -40,108 +54,155 @@ def warp_blocks(
     columns: dict[str, object] = {
         "rlnMagnification": "10000",
         "rlnDetectorPixelSize": f"{a.pixel_size_angst:.5f}",
-        "rlnVoltage": f"{voltage:.1f}",
-        "rlnSphericalAberration": f"{cs:.4f}",
-        "rlnAmplitudeContrast": f"{contrast:.3f}",
+        **_microscope(a),
         "rlnPhaseShift": "0.0",
-        **_columns(("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"), a.image_defocus[images], 2),
+        **_defocus(a, images),
         "rlnImageName": image_names,
         "rlnMicrographName": movies,
-        **_columns(("rlnCoordinateX", "rlnCoordinateY"), on_image_px, 5),
-        **_columns(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), euler, 5),
-        "rlnCtfBfactor": _text(-4 * a.dose_e_per_angst2[tilt], 3),
-        "rlnCtfScalefactor": _text(np.cos(np.deg2rad(a.tilt_deg[tilt])), 5),
-        "rlnGroupName": np.array(a.particle_names("warp"))[particle],
-        **_columns(("rlnOriginX", "rlnOriginY"), a.shifts_px[images], 5),
+        **columns_of(("rlnCoordinateX", "rlnCoordinateY"), on_image_px, 5),
+        **_angles(a, images),
+        **_dose_and_tilt(a, tilt),
+        "rlnGroupName": np.array(particle_names(a, "warp"))[particle],
+        **columns_of(("rlnOriginX", "rlnOriginY"), a.shifts_px[images], 7),
     }
     if premultiplied:
         columns["rlnCtfDataAreCtfPremultiplied"] = "1"
-    return {"": pd.DataFrame(columns | (_user_columns(a, particle) if extra_columns else {})).astype(str)}
+    return {"": _frame(columns)}
 
 
-def warptools_blocks(
-    acquisition: Acquisition, image_names: list[str], *, box_px: int, premultiplied: bool, extra_columns: bool
-) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Blocks of the particles and the tomograms file of a WarpTools export, as of July 2026 (stacks of visible tilts).
-
-    Parameters
-    ----------
-    acquisition
-        What was recorded.
-    image_names
-        rlnImageName of each particle.
-    box_px, premultiplied
-        Side of the images, and whether they were multiplied by their CTF.
-    extra_columns
-        Whether to add the user's columns.
-    """
-    a = acquisition
-    groups = [f"opticsGroup{i + 1}" for i in range(len(a.tomograms))]
-    series = [f"{name}.tomostar" for name in a.tomograms]
-    voltage, cs, contrast = a.optics
-    microscope = {
-        "rlnVoltage": f"{voltage:.3f}",
-        "rlnSphericalAberration": f"{cs:.3f}",
-        "rlnAmplitudeContrast": f"{contrast:.3f}",
-        "rlnTomoTiltSeriesPixelSize": f"{a.pixel_size_angst:.5f}",
-    }
-    general = pd.DataFrame({"rlnTomoSubTomosAre2DStacks": ["1"]})
-    general.attrs["simple"] = True
-    optics = pd.DataFrame({
-        "rlnOpticsGroup": [str(i + 1) for i in range(len(groups))], "rlnOpticsGroupName": groups, **microscope,
-        "rlnCtfDataAreCtfPremultiplied": str(int(premultiplied)), "rlnImageDimensionality": "2",
-        "rlnTomoSubtomogramBinning": "1.00000", "rlnImagePixelSize": f"{a.pixel_size_angst:.5f}",
-        "rlnImageSize": str(box_px),
-    })  # fmt: skip
-    masks = ["[" + ",".join("1" if shown else "0" for shown in row) + "]" for row in a.visible]
-    names = a.particle_names("warptools")
-    particles = pd.DataFrame({
-        "rlnTomoName": np.array(series)[a.tomogram], "rlnTomoParticleId": np.arange(len(names)) + 1,
-        **_columns([f"rlnCoordinate{axis}" for axis in "XYZ"], a.coordinate_px, 4),
-        **_columns(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), a.euler_deg, 5),
-        "rlnTomoParticleName": names, "rlnOpticsGroup": a.tomogram + 1, "rlnImageName": image_names,
-        **_columns([f"rlnOrigin{axis}Angst" for axis in "XYZ"], a.origin_angst, 4), "rlnTomoVisibleFrames": masks,
-        **(_user_columns(a, np.arange(len(names))) if extra_columns else {}),
-    })  # fmt: skip
-    size_x, size_y, size_z = (str(size) for size in a.size_px)
-    dose_step = np.diff(np.sort(a.dose_e_per_angst2)).min(initial=np.inf) if len(a.tilt_deg) > 1 else 0.0
-    tomograms = pd.DataFrame({
-        "rlnTomoName": series, "rlnTomoTiltSeriesName": "dummy_tiltseries.mrc",
-        "rlnTomoFrameCount": str(len(a.tilt_deg)), "rlnTomoSizeX": size_x, "rlnTomoSizeY": size_y,
-        "rlnTomoSizeZ": size_z, "rlnTomoHand": "-1.0" if a.has_ctf else "0.0", "rlnOpticsGroupName": groups,
-        **microscope, "rlnTomoImportFractionalDose": f"{dose_step:.3f}",
-    })  # fmt: skip
-    tables = {name: _tilt_table(a, i) for i, name in enumerate(series)}
-    blocks = {"general": general, "optics": optics, "particles": particles.astype(str)}
-    return blocks, {"global": tomograms, **tables}
+def cryosrpnt_blocks(a: Acquisition, images: np.ndarray, image_names: Sequence[str], *, premultiplied: bool) -> Blocks:
+    """CryoSRPNT: numbers of images without leading zeros; see `warp_blocks`."""
+    del premultiplied
+    particle, tilt = a.image_particle[images], a.image_tilt[images]
+    return {"": _frame({
+        "rlnImageName": image_names, "rlnDetectorPixelSize": f"{a.pixel_size_angst:.5f}", **_defocus(a, images),
+        **_microscope(a), "rlnPhaseShift": "0.0", **_angles(a, images),
+        **columns_of(("rlnOriginX", "rlnOriginY"), a.shifts_px[images], 7), **_dose_and_tilt(a, tilt),
+        "rlnGroupName": np.array(particle_names(a, "cryosrpnt"))[particle],
+    })}  # fmt: skip
 
 
-def _tilt_table(acquisition: Acquisition, tomogram: int) -> pd.DataFrame:
-    rotations = acquisition.tilt_rotations[tomogram]
+def nextpyp_blocks(a: Acquisition, images: np.ndarray, image_names: Sequence[str], *, premultiplied: bool) -> Blocks:
+    """NextPYP: an optics block, names of stacks without folder, subsets drawn image by image; see `warp_blocks`."""
+    del premultiplied
+    particle, tilt = a.image_particle[images], a.image_tilt[images]
+    groups = [name.rpartition("/")[2] for name in particle_names(a, "nextpyp")]
+    optics = {
+        "rlnOpticsGroupName": "opticsGroup1", "rlnOpticsGroup": "1",
+        "rlnMicrographOriginalPixelSize": f"{a.pixel_size_angst:.1f}", **_microscope(a),
+        "rlnImagePixelSize": f"{a.pixel_size_angst:.2f}", "rlnImageDimensionality": "2",
+    }  # fmt: skip
+    shifts_angst = a.shifts_px[images] * a.pixel_size_angst
     rows = {
-        f"rlnTomoProj{axis}": [f"[{x:.8f},{y:.8f},{z:.8f},0]" for x, y, z in rotations[:, i]]
-        for i, axis in enumerate("XYZ")
-    }
-    return pd.DataFrame({
-        **rows, "rlnTomoProjW": "[0,0,0,1]",
-        **_columns(("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"), acquisition.defocus[tomogram], 2),
-        "rlnPhaseShift": "0.000", "rlnCtfScalefactor": _text(np.cos(np.deg2rad(acquisition.tilt_deg)), 5),
-        "rlnMicrographPreExposure": _text(acquisition.dose_e_per_angst2, 3),
-    })  # fmt: skip
+        "rlnImageName": image_names,
+        "rlnMicrographName": [f"/project/mrc/{name}.mrc" for name in a.tomograms[a.tomogram[particle]]],
+        **_angles(a, images), **columns_of(("rlnOriginXAngst", "rlnOriginYAngst"), shifts_angst, 6),
+        **_defocus(a, images), "rlnPhaseShift": "0.0", "rlnOpticsGroup": "1",
+        "rlnGroupNumber": np.array(groups)[particle], **_dose_and_tilt(a, tilt),
+        "rlnRandomSubset": (np.arange(len(images)) % 2 + 1).tolist(), "rlnTiltIndex": [f"{t:.1f}" for t in tilt],
+    }  # fmt: skip
+    return {"optics": pd.DataFrame([optics]).astype(str), "particles": _frame(rows)}
 
 
-def _user_columns(acquisition: Acquisition, particles: np.ndarray) -> dict[str, object]:
-    """Columns that a user may have added, for the given particles."""
+def cistem_blocks(a: Acquisition, images: np.ndarray, image_names: Sequence[str], *, premultiplied: bool) -> Blocks:
+    """CisTEM: positions in one stack that is named elsewhere; see `warp_blocks`."""
+    del premultiplied
+    rows = _cistem_rows(a, images, image_names)
+    particle = a.image_particle[images]
+    return {"": _frame(rows | {
+        "cisTEMImageActivity": "1", "cisTEMOccupancy": "100.00", "cisTEMMicroscopeVoltagekV": f"{a.optics[0]:.2f}",
+        "cisTEMMicroscopeCsMM": f"{a.optics[1]:.2f}", "cisTEMAssignedSubset": a.half_set[particle],
+        "cisTEMOriginalImageFilename": [f"{name}.mrc" for name in a.tomograms[a.tomogram[particle]]],
+    })}  # fmt: skip
+
+
+def emclarity_blocks(a: Acquisition, images: np.ndarray, image_names: Sequence[str], *, premultiplied: bool) -> Blocks:
+    """EmClarity through cisTEM: half sets as beam-tilt groups; see `warp_blocks`."""
+    del premultiplied
+    rows = _cistem_rows(a, images, image_names)
+    particle, tilt = a.image_particle[images], a.image_tilt[images]
+    names = zip(a.tomograms[a.tomogram[particle]], tilt.tolist(), strict=True)
+    return {"": _frame(rows | {
+        "cisTEMOccupancy": "100.00", "cisTEMVoltage": f"{a.optics[0]:.2f}", "cisTEMCs": f"{a.optics[1]:.2f}",
+        "cisTEMBeamTiltGroup": a.half_set[particle], "cisTEMOriginalXPosition": text_of(a.tilt_deg[tilt], 6),
+        "cisTEMOriginalImageFilename": [f"{name}_{t:03d}" for name, t in names],
+    })}  # fmt: skip
+
+
+def _cistem_rows(a: Acquisition, images: np.ndarray, image_names: Sequence[str]) -> dict[str, object]:
+    """What cisTEM and emClarity share. The exposure of the simulation is that at the end of the image."""
+    particle, dose = a.image_particle[images], a.dose_e_per_angst2[a.image_tilt[images]]
+    shifts_angst = -a.shifts_px[images] * a.pixel_size_angst
+    psi_theta_phi = _euler_deg(a, images)[:, ::-1]
     return {
-        "rlnRandomSubset": acquisition.half_set[particles],
+        "cisTEMPositionInStack": [int(name.partition("@")[0]) for name in image_names],
+        **columns_of(("cisTEMAnglePsi", "cisTEMAngleTheta", "cisTEMAnglePhi"), psi_theta_phi, 7),
+        **columns_of(("cisTEMXShift", "cisTEMYShift"), shifts_angst, 6),
+        **columns_of(("cisTEMDefocus1", "cisTEMDefocus2", "cisTEMDefocusAngle"), a.image_defocus[images], 3),
+        "cisTEMPhaseShift": "0.00", "cisTEMLogP": "-5000", "cisTEMSigma": "1.0000", "cisTEMScore": "10.00",
+        "cisTEMPixelSize": f"{a.pixel_size_angst:.5f}", "cisTEMAmplitudeContrast": f"{a.optics[2]:.4f}",
+        "cisTEMParticleGroup": particle + 1,
+        "cisTEMPreExposure": text_of(np.maximum(dose - a.dose_step_e_per_angst2, 0.0), 3),
+        "cisTEMTotalExposure": text_of(dose, 3),
+    }  # fmt: skip
+
+
+SERIES_BLOCKS: dict[str, Callable[..., Blocks]] = {
+    "warp": warp_blocks,
+    "cryosrpnt": cryosrpnt_blocks,
+    "nextpyp": nextpyp_blocks,
+    "cistem": cistem_blocks,
+    "emclarity": emclarity_blocks,
+}
+
+
+def user_columns(acquisition: Acquisition, particles: np.ndarray, *, half_sets: bool) -> dict[str, object]:
+    """Columns that a user may have added, for the given particles, after RELION's column of half sets."""
+    columns: dict[str, object] = {"rlnRandomSubset": acquisition.half_set[particles]} if half_sets else {}
+    return columns | {
         "userGridSquare": acquisition.grid_square[acquisition.tomogram[particles]],
-        "userIceThickness": _text(acquisition.ice_thickness_angst[particles], 1),
+        "userIceThickness": text_of(acquisition.ice_thickness_angst[particles], 1),
     }
 
 
-def _text(values: np.ndarray, digits: int) -> list[str]:
-    return [f"{value:.{digits}f}" for value in (values.round(digits) + 0.0).tolist()]  # no -0.0
+def _microscope(a: Acquisition) -> dict[str, str]:
+    voltage, cs, contrast = a.optics
+    return {
+        "rlnVoltage": f"{voltage:.1f}",
+        "rlnSphericalAberration": f"{cs:.4f}",
+        "rlnAmplitudeContrast": f"{contrast:.3f}",
+    }
 
 
-def _columns(names: tuple[str, ...] | list[str], values: np.ndarray, digits: int) -> dict[str, list[str]]:
-    return {name: _text(column, digits) for name, column in zip(names, values.T, strict=True)}
+def _euler_deg(a: Acquisition, images: np.ndarray) -> np.ndarray:
+    """RELION's rot, tilt and psi of the whole pose of each image."""
+    return rotation_to_euler(a.rotations[images]).T
+
+
+def _angles(a: Acquisition, images: np.ndarray) -> dict[str, list[str]]:
+    return columns_of(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), _euler_deg(a, images), 7)
+
+
+def _defocus(a: Acquisition, images: np.ndarray) -> dict[str, list[str]]:
+    return columns_of(("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"), a.image_defocus[images], 3)
+
+
+def _dose_and_tilt(a: Acquisition, tilt: np.ndarray) -> dict[str, list[str]]:
+    return {
+        "rlnCtfBfactor": text_of(-4 * a.dose_e_per_angst2[tilt], 3),
+        "rlnCtfScalefactor": text_of(np.cos(np.deg2rad(a.tilt_deg[tilt])), 8),
+    }
+
+
+def _frame(columns: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(columns).astype(str)
+
+
+def text_of(values: np.ndarray, digits: int) -> list[str]:
+    """Numbers with so many decimals, and no -0.0."""
+    return [f"{value:.{digits}f}" for value in (values.round(digits) + 0.0).tolist()]
+
+
+def columns_of(names: Sequence[str], values: np.ndarray, digits: int) -> dict[str, list[str]]:
+    """The columns of an array under their names, as text."""
+    return {name: text_of(column, digits) for name, column in zip(names, values.T, strict=True)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,9 @@ from jaxtyping import Float64, Int64
 
 from tomodrgn.particles.particle_set import SourceStar
 
-__all__ = ["DataFlags", "SourceTable", "half_sets", "one_value", "with_optics"]
+__all__ = ["SourceTable", "half_sets", "one_value", "random_subsets", "with_optics"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFlags:
-    """What the user says of the images; None follows the file and the dialect."""
-
-    ctf_premultiplied: bool | None = None
-    dose_weighted: bool | None = None
-    invert: bool | None = None
 
 
 class SourceTable:
@@ -82,8 +72,10 @@ class SourceTable:
         codes, texts = pd.factorize(self.frame[column])
         return codes.astype(np.int64), np.asarray(texts, dtype=object)
 
-    def numbers(self, column: str, default: float | None = None) -> Float64[np.ndarray, " rows"]:
-        """A column as finite numbers; `default` in every row where the column is absent.
+    def numbers(
+        self, column: str, default: float | None = None, *, allow_nan: bool = False
+    ) -> Float64[np.ndarray, " rows"]:
+        """A column as finite numbers (or nan, if allowed); `default` in every row where the column is absent.
 
         Raises
         ------
@@ -94,7 +86,10 @@ class SourceTable:
             return np.full(len(self), float(default))
         self.require(column)
         values = pd.to_numeric(self.frame[column], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        bad = np.flatnonzero(~np.isfinite(values))
+        unfit = ~np.isfinite(values)
+        if allow_nan:
+            unfit &= (self.frame[column].str.lower() != "nan").to_numpy()
+        bad = np.flatnonzero(unfit)
         if len(bad):
             raise ValueError(
                 f"Got {self.frame[column].iloc[bad[0]]!r} as _{column} of row {bad[0] + 1} in {self.place} "
@@ -147,17 +142,23 @@ def with_optics(source: SourceStar) -> SourceTable:
     return SourceTable(joined, place, source.particles_block)
 
 
-def half_sets(rows: SourceTable, offsets: np.ndarray) -> Int64[np.ndarray, " k"]:
-    """RlnRandomSubset of each particle, 0 where it is absent, not 1 or 2, or differs between a particle's images."""
+def random_subsets(rows: SourceTable) -> Int64[np.ndarray, " rows"]:
+    """RlnRandomSubset of each row where it is 1 or 2, else 0."""
     if not rows.has("rlnRandomSubset"):
-        return np.zeros(len(offsets) - 1, dtype=np.int64)
+        return np.zeros(len(rows), dtype=np.int64)
     values = pd.to_numeric(rows.frame["rlnRandomSubset"], errors="coerce").to_numpy(np.float64, na_value=0.0)
-    values = np.where(np.isin(values, (1, 2)), values, 0).astype(np.int64)
+    return np.where(np.isin(values, (1, 2)), values, 0).astype(np.int64)
+
+
+def half_sets(
+    values: Int64[np.ndarray, " n"], offsets: Int64[np.ndarray, " edges"], path: Path
+) -> Int64[np.ndarray, " k"]:
+    """Half set of each particle from those of its images, 0 where these differ."""
     lowest, highest = np.minimum.reduceat(values, offsets[:-1]), np.maximum.reduceat(values, offsets[:-1])
     mixed = lowest != highest
     if mixed.any():
         logger.warning(
-            "Got rlnRandomSubset that differs between the images of a particle (%s particles of %s). "
-            "It is no half set of particles and is ignored for them.", mixed.sum(), rows.path,
+            "Got half sets (rlnRandomSubset) that differ between the images of a particle (%s particles of %s). "
+            "They are no half sets of particles and are ignored for them.", mixed.sum(), path,
         )  # fmt: skip
     return np.where(mixed, 0, lowest)

@@ -1,9 +1,10 @@
-"""The tilt images of tomograms: the tables of a tomograms file, one row a tilt, and the size of each tomogram."""
+"""The tilt images of tomograms: tables with one row a tilt, and the place of particles in their tomogram."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from tomodrgn.particles.source_table import SourceTable
 
 __all__ = [
     "PROJECTION",
+    "TILT_SERIES_FILE",
     "TiltTables",
     "local_defocus_axis",
     "read_tilt_tables",
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 TILT_ANGLES = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
+TILT_SERIES_FILE = "rlnTomoTiltSeriesStarFile"
+CORNER = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+CENTRED = ("rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst")
 SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 
 
@@ -70,14 +75,17 @@ def read_tilt_tables(source: SourceStar, names: np.ndarray) -> TiltTables:
     ValueError
         If a tomogram has no table, a table lacks columns, or a cell is no number.
     """
-    blocks = tilt_series_blocks(source.tomograms)
+    blocks = {
+        name: SourceTable(block, source.path, name) for name, block in tilt_series_blocks(source.tomograms).items()
+    }
+    blocks |= {name: _own_table(name, *file) for name, file in source.tilt_series.items()}
     missing = [name for name in names if name not in blocks]
     if missing:
         raise ValueError(
             f"Got {len(missing)} tomograms in {source.particles_path} without a tilt table, first {missing[:3]}; the "
             f"tomograms file named in {source.path} has {list(blocks)[:3]}. Use the tomograms file of the same export."
         )
-    tables = [_tilt_table(SourceTable(blocks[name], source.path, name)) for name in names]
+    tables = [_tilt_table(blocks[name]) for name in names]
     return TiltTables(
         start=np.concatenate([[0], np.cumsum([len(table.dose) for table in tables])]),
         **{
@@ -87,12 +95,21 @@ def read_tilt_tables(source: SourceStar, names: np.ndarray) -> TiltTables:
     )
 
 
+def _own_table(tomogram: str, path: Path, blocks: dict[str, pd.DataFrame]) -> SourceTable:
+    """The tilt table in a file of one tomogram: the block of its name, else the only one with rows."""
+    full = [name for name, block in blocks.items() if len(block)]
+    name = tomogram if tomogram in full else next(iter(full), "")
+    if not full or (tomogram not in full and len(full) > 1):
+        raise ValueError(f"Got {path} with the blocks {list(blocks)}, expected `data_{tomogram}`. Use the right file.")
+    return SourceTable(blocks[name], path, name)
+
+
 def _tilt_table(table: SourceTable) -> TiltTables:
     if table.has(*PROJECTION):
         rotations = np.stack([_vectors(table, column) for column in PROJECTION], axis=1)
     else:
-        table.require(*TILT_ANGLES)
-        x, y, z = (table.numbers(column) for column in TILT_ANGLES)
+        table.require(*TILT_ANGLES[1:])
+        x, y, z = (table.numbers(column, default=0.0) for column in TILT_ANGLES)
         rotations = axis_rotation("z", z) @ axis_rotation("y", y) @ axis_rotation("x", x)
     if not table.has("rlnMicrographPreExposure"):
         logger.warning("Got no rlnMicrographPreExposure in %s: exposures are unknown and taken as 0.", table.place)
@@ -138,28 +155,65 @@ def signed_tilt_deg(rotations: Float64[np.ndarray, "m 3 3"]) -> Float64[np.ndarr
 
 
 def local_defocus_axis(
-    rows: SourceTable, source: SourceStar, position_angst: Float64[np.ndarray, "k 3"]
+    rows: SourceTable,
+    source: SourceStar,
+    dialect: str,
+    *,
+    origin_angst: Float64[np.ndarray, "k 3"],
+    pixel_size_angst: float,
 ) -> Float64[np.ndarray, "k 3"]:
-    """``-hand (c - C)`` of each particle in angstrom; its dot product with the beam is the particle's local defocus.
+    """Vector of each particle, in angstrom, whose dot product with the beam is the particle's local defocus.
+
+    That is the particle's position from the centre of its tomogram times a sign: of rlnTomoHand in tables of RELION and
+    NextPYP (times rlnTomoDefocusSlope), the opposite one in tables of WarpTools.
 
     Parameters
     ----------
     rows
         Particle rows, with rlnTomoName.
-    position_angst
-        Position c of each particle, from the corner of its tomogram. C is the centre of the tomogram.
+    dialect
+        Tells the meaning of coordinates: pixels of the extracted images from the corner (WarpTools, NextPYP), angstrom
+        from the centre or unbinned pixels from the corner (RELION 5).
+    origin_angst
+        Origin of each particle along the axes of the tomogram, taken off its position.
+    pixel_size_angst
+        Of the extracted images.
 
     Raises
     ------
     ValueError
         If a tomogram is not listed, or particles lie outside their tomogram.
     """
-    if source.defocus_hand == 0:
-        return np.zeros((len(rows), 3))
+    nowhere = np.zeros((len(rows), 3))
+    hand_given = source.options.defocus_hand
+    if hand_given == 0:
+        return nowhere
     table = _global_table(source)
     if table is None or not table.has(*SIZES, "rlnTomoTiltSeriesPixelSize"):
         logger.warning("Got no sizes of the tomograms of %s: local defocus is left out.", source.path)
-        return np.zeros((len(rows), 3))
+        return nowhere
+    table, tomogram = _rows_of_tomograms(table, rows)
+    unbinned = table.numbers("rlnTomoTiltSeriesPixelSize")[tomogram]
+    size = np.stack([table.numbers(column) for column in SIZES], axis=1)[tomogram] * unbinned[:, None]
+    if dialect == "relion5" and rows.has(*CENTRED):
+        centred = np.stack([rows.numbers(column) for column in CENTRED], axis=1) - origin_angst
+    elif rows.has(*CORNER):
+        step = unbinned[:, None] if dialect == "relion5" else pixel_size_angst
+        centred = np.stack([rows.numbers(column) for column in CORNER], axis=1) * step - origin_angst - size / 2
+    else:
+        logger.warning("Got no coordinates of particles in %s: local defocus is left out.", rows.place)
+        return nowhere
+    _check_positions(rows, centred + size / 2, size, dialect)
+    warp = dialect == "warptools"
+    hand = np.sign(table.numbers("rlnTomoHand", default=-1.0 if warp else 1.0))[tomogram]
+    if hand_given != "auto":
+        hand = np.full(len(rows), float(hand_given))
+    slope = -1.0 if warp else table.numbers("rlnTomoDefocusSlope", default=1.0)[tomogram]
+    return (hand * slope)[:, None] * centred
+
+
+def _rows_of_tomograms(table: SourceTable, rows: SourceTable) -> tuple[SourceTable, Int64[np.ndarray, " k"]]:
+    """The rows of a table of tomograms that particles name, and for each particle the number of its row."""
     tomogram, names = rows.codes("rlnTomoName")
     at = pd.Index(table.text("rlnTomoName")).get_indexer(names)
     if (at < 0).any():
@@ -168,15 +222,7 @@ def local_defocus_axis(
             f"Got {len(missing)} tomograms that {table.place} does not list, first {list(missing[:3])}. "
             "Use the tomograms file of the same export."
         )
-    table = table.take(at)
-    size = np.stack([table.numbers(column) for column in SIZES], axis=1)
-    size = (size * table.numbers("rlnTomoTiltSeriesPixelSize")[:, None])[tomogram]
-    _check_positions(rows, position_angst, size)
-    if source.defocus_hand == "auto":
-        hand = np.sign(table.numbers("rlnTomoHand", default=-1.0))[tomogram]
-    else:
-        hand = np.full(len(rows), float(source.defocus_hand))
-    return -hand[:, None] * (position_angst - size / 2)
+    return table.take(at), tomogram
 
 
 def _global_table(source: SourceStar) -> SourceTable | None:
@@ -187,15 +233,16 @@ def _global_table(source: SourceStar) -> SourceTable | None:
     return None
 
 
-def _check_positions(rows: SourceTable, position: np.ndarray, size: np.ndarray) -> None:
+def _check_positions(rows: SourceTable, position: np.ndarray, size: np.ndarray, dialect: str) -> None:
     """Refuse positions outside the tomogram by more than a tenth of its longest side."""
     margin = 0.1 * size.max(axis=1, keepdims=True)
     outside = ((position < -margin) | (position > size + margin)).any(axis=1)
     if outside.any():
         low, high = (edge.round(1).tolist() for edge in (position.min(axis=0), position.max(axis=0)))
+        unit = "unbinned pixels" if dialect == "relion5" else "pixels of rlnImagePixelSize"
         raise ValueError(
             f"Got {int(outside.sum())} of {len(rows)} particles outside their tomogram in {rows.place}: positions from "
-            f"{low} to {high} angstrom, expected 0 to {size.max(axis=0).round(1).tolist()}. Coordinates must be in "
-            "pixels of rlnImagePixelSize (not bin-1 pixels or angstrom); correct them, or read without local defocus "
-            "(defocus_hand=0)."
+            f"{low} to {high} angstrom, expected 0 to {size.max(axis=0).round(1).tolist()}. Coordinates rlnCoordinateX "
+            f"to Z must be in {unit} from the corner; correct them, or read without local defocus (defocus_hand=0, "
+            "--defocus-hand 0)."
         )

@@ -9,27 +9,46 @@ import numpy as np
 import pandas as pd
 
 from tomodrgn.io import mrc
+from tomodrgn.io.atomic import refuse_existing
+from tomodrgn.io.cistem import write_cistem
 from tomodrgn.io.star import write_star
+from tomodrgn.particles.image_table import image_table
 from tomodrgn.particles.optimisation_set import parse_mask
-from tomodrgn.particles.particle_set import ParticleSet, SourceStar
+from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.stack_files import SearchPlaces
+from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 
-__all__ = ["FOLDER_NAMES", "HAND_COLUMN", "PARTICLES_FILE", "TOMOGRAMS_FILE", "write_particles", "write_source"]
+__all__ = [
+    "FOLDER_NAMES",
+    "PARTICLES_FILE",
+    "TOMOGRAMS_FILE",
+    "file_names",
+    "kept_rows",
+    "write_particles",
+    "write_source",
+]
 
 logger = logging.getLogger(__name__)
 
 PARTICLES_FILE, TOMOGRAMS_FILE = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
-ID_COLUMN, HAND_COLUMN = "tomodrgnParticleId", "tomodrgnDefocusHand"
+ID_COLUMN = "tomodrgnParticleId"
 FOLDER_NAMES = ("optimisation_set.star", "particles.star", "tomograms.star")
 
 
 def write_particles(
-    particles: ParticleSet, path: Path | str, *, overwrite: bool = False, add_columns: pd.DataFrame | None = None
+    particles: ParticleSet,
+    path: Path | str,
+    *,
+    overwrite: bool = False,
+    add_columns: pd.DataFrame | None = None,
+    as_images: bool = False,
+    copy_tilt_series: bool = False,
 ) -> list[Path]:
     """Write the particles of a set as the STAR text they were read from: all blocks and columns, digits unchanged.
 
-    An optimisation set becomes `path`, ``<name>_particles.star`` and ``<name>_tomograms.star`` beside it. Names of
-    image stacks are not changed: give `datadir` when such a file is read from another folder.
+    An optimisation set becomes `path`, ``<name>_particles.star`` and ``<name>_tomograms.star`` beside it. A path that
+    ends in ``.cistem`` makes a binary file of particles of cisTEM. Names of image stacks, and of RELION's files of
+    tilts, are not changed: give `datadir` when such a file is read from another folder.
 
     Parameters
     ----------
@@ -39,6 +58,11 @@ def write_particles(
         Whether files already there may be replaced.
     add_columns
         Columns to add, indexed by particle_id; those that exist are replaced if their name begins with ``tomodrgn``.
+    as_images
+        Whether to write a table of our own with one row an image instead (dialect ``"tomodrgn"``), which holds any
+        choice of images, and full paths of their stacks.
+    copy_tilt_series
+        Whether files of RELION with the tilts of one tomogram are written too, below ``tilt_series`` beside `path`.
 
     Returns
     -------
@@ -55,15 +79,43 @@ def write_particles(
         hold visible images only.
     """
     path = Path(path)
-    names = (path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star")
-    written = _write(particles, path.parent, names, add_columns=add_columns, overwrite=overwrite)
-    stack = str(particles.source.rows["rlnImageName"].iloc[0]).rpartition("@")[2]
-    if SearchPlaces(star_dirs=(path.parent,)).find(stack) is None:
-        logger.warning(
-            "Image stacks such as %s are not found from %s. Read it with datadir=%s (--datadir).",
-            stack, path, particles.source.particles_path.parent,
-        )  # fmt: skip
+    if as_images:
+        blocks = image_table(particles)
+        blocks["particles"] = _with_added(blocks["particles"], particles, particles.image_particle, add_columns)
+        write_star(path, blocks, overwrite=overwrite)
+        return [path]
+    written = _write(
+        particles,
+        path.parent,
+        file_names(path),
+        add_columns=add_columns,
+        overwrite=overwrite,
+        copy_tilt_series=copy_tilt_series,
+    )
+    _say_where_stacks_are(particles, path)
     return written
+
+
+def _say_where_stacks_are(particles: ParticleSet, path: Path) -> None:
+    """Warn if the stacks are not found from where the file was written."""
+    rows = particles.source.rows
+    if "rlnImageName" not in rows:
+        if particles.source.options.stack is not None:
+            logger.warning("The image stack is not named in %s. Read it with stack=%s (--stack).", path,
+                           particles.source.options.stack)  # fmt: skip
+        return
+    first = rows["rlnImageName"].iloc[particles.source_row[0]].rpartition("@")[2]
+    if SearchPlaces(star_dirs=(path.parent,)).find(first) is None:
+        found = str(particles.stack_paths[particles.stack_index[0]])
+        folder = found.removesuffix(first) if found.endswith(first) else particles.source.particles_path.parent
+        logger.warning(
+            "Image stacks such as %s are not found from %s. Read it with datadir=%s (--datadir).", first, path, folder
+        )
+
+
+def file_names(path: Path) -> tuple[str, str, str]:
+    """Names of the files that an optimisation set becomes: itself, its particles, its tomograms."""
+    return path.name, f"{path.stem}_particles.star", f"{path.stem}_tomograms.star"
 
 
 def write_source(
@@ -71,7 +123,8 @@ def write_source(
 ) -> list[Path]:
     """Write the STAR text of a set into a folder, with the column `tomodrgnParticleId`, for `read_source`.
 
-    The files are ``particles.star`` and, for an optimisation set, ``tomograms.star`` and ``optimisation_set.star``.
+    The files are ``particles.star`` and, for an optimisation set, ``tomograms.star``, ``optimisation_set.star`` and
+    (RELION 5) ``tilt_series/<tomogram>.star``.
 
     Raises
     ------
@@ -86,7 +139,7 @@ def write_source(
     if overwrite:
         for stale in set(FOLDER_NAMES) - set(names):
             (folder / stale).unlink(missing_ok=True)
-    return _write(particles, folder, names, add_columns=ids, overwrite=overwrite)
+    return _write(particles, folder, names, add_columns=ids, overwrite=overwrite, copy_tilt_series=True)
 
 
 def _write(
@@ -96,65 +149,90 @@ def _write(
     *,
     add_columns: pd.DataFrame | None,
     overwrite: bool,
+    copy_tilt_series: bool = False,
 ) -> list[Path]:
     """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
     source = particles.source
     blocks = dict(source.particles)
-    blocks[source.particles_block] = _kept_rows(particles, add_columns)
+    blocks[source.particles_block] = kept_rows(particles, add_columns)
+    tilt_files = {name: f"tilt_series/{name}.star" for name in source.tilt_series if copy_tilt_series}
     if not source.optimisation_set:
         files = {names[0]: blocks}
     else:
         files = {
+            **{file: source.tilt_series[name][1] for name, file in tilt_files.items()},
             names[1]: blocks,
-            names[2]: source.tomograms,
-            names[0]: {name: _renamed(block, names, source) for name, block in source.optimisation_set.items()},
+            names[2]: {name: _with_tilt_files(block, tilt_files) for name, block in source.tomograms.items()},
+            names[0]: {name: _renamed(block, names) for name, block in source.optimisation_set.items()},
         }
-    existing = [folder / name for name in files if (folder / name).exists()]
-    if existing and not overwrite:
-        raise FileExistsError(
-            f"Got output {existing[0]}, which exists already. Choose another name, or pass overwrite=True "
-            "(--overwrite)."
-        )
+    for name in files:
+        refuse_existing(folder / name, overwrite=overwrite)
     for name, content in files.items():
-        write_star(folder / name, content, overwrite=overwrite)
-    return [folder / name for name in names if name in files]
+        if name.endswith(".cistem"):
+            write_cistem(folder / name, content[source.particles_block], overwrite=overwrite)
+        else:
+            write_star(folder / name, content, overwrite=overwrite)
+    return [folder / name for name in (*names, *tilt_files.values()) if name in files]
 
 
-def _renamed(block: pd.DataFrame, names: tuple[str, ...], source: SourceStar) -> pd.DataFrame:
-    if PARTICLES_FILE not in block:
+def _with_tilt_files(block: pd.DataFrame, tilt_files: dict[str, str]) -> pd.DataFrame:
+    """The table of tomograms with other names of the files of their tilts."""
+    if not tilt_files or TILT_SERIES_FILE not in block:
         return block
-    renamed = block.assign(**{PARTICLES_FILE: names[1], TOMOGRAMS_FILE: names[2]})
-    if source.defocus_hand != "auto" and names == FOLDER_NAMES:
-        renamed = renamed.assign(**{HAND_COLUMN: str(source.defocus_hand)})
+    pairs = zip(block["rlnTomoName"], block[TILT_SERIES_FILE], strict=True)
+    renamed = block.assign(**{TILT_SERIES_FILE: [tilt_files.get(name, file) for name, file in pairs]})
     renamed.attrs.update(block.attrs)
     return renamed
 
 
-def _kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None) -> pd.DataFrame:
-    """The rows of the source that belong to this set, in the order of the source, with masks and columns added."""
+def _renamed(block: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+    if PARTICLES_FILE not in block:
+        return block
+    renamed = block.assign(**{PARTICLES_FILE: names[1], TOMOGRAMS_FILE: names[2]})
+    renamed.attrs.update(block.attrs)
+    return renamed
+
+
+def kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The rows of the source that belong to this set, in the order of the source, with masks and columns added.
+
+    Raises
+    ------
+    KeyError, ValueError
+        See `write_particles`.
+    """
     source = particles.source
     rows, first = np.unique(particles.source_row, return_index=True)
     owner = particles.image_particle[first]
     kept = source.rows.iloc[rows]
     if source.optimisation_set:
         kept = _with_masks(kept, particles, owner)
-    if add_columns is not None:
-        replaced = [c for c in add_columns if c in kept and not str(c).startswith("tomodrgn")]
-        if replaced:
-            raise ValueError(
-                f"Got new columns {replaced} that {source.path} has already. Rename them (names that begin with "
-                "tomodrgn may be replaced)."
-            )
-        at = pd.Index(add_columns.index.astype(str)).get_indexer(particles.particle_id)
-        if (at < 0).any():
-            missing = particles.particle_id[at < 0]
-            raise KeyError(
-                f"Got new columns without {len(missing)} of {len(particles)} particles of {source.path}, first "
-                f"{missing[:3].tolist()}. Give a row for each particle_id."
-            )
-        kept = kept.assign(**{str(c): add_columns[c].to_numpy()[at[owner]] for c in add_columns})
+    kept = _with_added(kept, particles, owner, add_columns)
     kept.attrs.update(source.rows.attrs)
     return kept
+
+
+def _with_added(
+    kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray, add_columns: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Rows with the columns to add, each with the values of its particle (given by `owner`)."""
+    if add_columns is None:
+        return kept
+    path = particles.source.path
+    replaced = [c for c in add_columns if c in kept and not str(c).startswith("tomodrgn")]
+    if replaced:
+        raise ValueError(
+            f"Got new columns {replaced} that {path} has already. Rename them (names that begin with tomodrgn may be "
+            "replaced)."
+        )
+    at = pd.Index(add_columns.index.astype(str)).get_indexer(particles.particle_id)
+    if (at < 0).any():
+        missing = particles.particle_id[at < 0]
+        raise KeyError(
+            f"Got new columns without {len(missing)} of {len(particles)} particles of {path}, first "
+            f"{missing[:3].tolist()}. Give a row for each particle_id."
+        )
+    return kept.assign(**{str(c): add_columns[c].to_numpy()[at[owner]] for c in add_columns})
 
 
 def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -> pd.DataFrame:
@@ -174,7 +252,8 @@ def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -
             first = str(particles.particle_id[owner[row]])
             raise ValueError(
                 f"Got {len(changed)} particles without some of their images, first {first!r}, whose stack {path} holds "
-                "visible images only. Such a stack cannot be cut by rlnTomoVisibleFrames: keep or drop whole particles."
+                "visible images only. Such a stack cannot be cut by rlnTomoVisibleFrames: keep or drop "
+                "whole particles, or write a table of images (as_images=True, --as-images)."
             )
         cells = texts[row].strip("[]() ").split(",")
         left = set(np.flatnonzero(mask)[particles.source_slot[images]].tolist())

@@ -16,7 +16,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.run import Run
 
-__all__ = ["embed_particles", "encode_all", "load_model"]
+__all__ = ["embed_particles", "encode_all", "load_model", "particles_at_box"]
 
 
 def embed_particles(
@@ -29,7 +29,8 @@ def embed_particles(
     run
         A run, or its folder.
     particles
-        Particles of the same box and pixel size as the run's.
+        Particles of the same field of view as the run's, with pixels as large as the run's or smaller: their images
+        are Fourier-cropped to its box.
     epoch
         Epoch whose weights are used; None is the last.
     device
@@ -38,19 +39,34 @@ def embed_particles(
     Raises
     ------
     ValueError
-        If box or pixel size differ from the run's.
+        If the field of view differs from the run's, or the box on disk is smaller.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    wanted = (run.settings["box_px"], run.settings["pixel_size_angst"])
-    if particles.box_px != wanted[0] or abs(particles.pixel_size_angst / wanted[1] - 1) > 0.01:
-        raise ValueError(
-            f"Got images of box {particles.box_px} and {particles.pixel_size_angst} A/px in {particles.source.path}, "
-            f"expected {wanted[0]} and {wanted[1]} A/px as in run {run.folder}. Extract them again at that size."
-        )
+    particles = particles_at_box(run, particles)
     chosen = default_device(device)
     model = load_model(run, epoch).to(chosen)
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=chosen)
     return encode_all(model, preprocessor, tilts_per_particle=run.train_config.tilts_per_particle)
+
+
+def particles_at_box(run: Run, particles: ParticleSet) -> ParticleSet:
+    """The particles with images Fourier-cropped to the box of a run.
+
+    Raises
+    ------
+    ValueError
+        If the field of view differs from the run's by more than 1 %, or the box on disk is smaller.
+    """
+    box, pixel_size = run.settings["box_px"], run.settings["pixel_size_angst"]
+    field = particles.box_px * particles.pixel_size_angst / (box * pixel_size)
+    if abs(field - 1) > 0.01 or particles.stack_box_px < box:
+        across, wanted = particles.box_px * particles.pixel_size_angst, box * pixel_size
+        raise ValueError(
+            f"Got images of box {particles.stack_box_px} px, {across:g} A across, in {particles.source.path}, expected "
+            f"{box} px or more, {wanted:g} A across, as in run {run.folder} (box {box}, {pixel_size:g} A/px). "
+            "Extract them again with that field of view."
+        )
+    return particles.cropped_to(box)
 
 
 @torch.no_grad()

@@ -266,15 +266,17 @@ def _source_arguments(particles: ParticleSet | Path | str) -> list[str]:
             "a whole file. Write them with write_particles, and give that file (and the folder of the images as "
             "datadir)."
         )
-    if source.defocus_hand != "auto":
-        raise ValueError(
-            f"Got particles of {source.path} read with defocus_hand {source.defocus_hand}, which the command line "
-            "does not know. Use `tomodrgn.train`."
-        )
+    settings = {
+        **source.options.settings(),
+        "dialect": particles.dialect,
+        **{name: getattr(particles, name) for name in ("ctf_premultiplied", "dose_weighted", "invert")},
+    }
     flags = [text for folder in source.datadir for text in ("--datadir", str(folder))]
-    flags += ["--dialect", particles.dialect]
-    for name in ("ctf_premultiplied", "dose_weighted", "invert"):
-        flags.append(f"--{'' if getattr(particles, name) else 'no-'}{name.replace('_', '-')}")
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    if particles.box_px != particles.stack_box_px:
+        flags += ["--box", str(particles.box_px)]
     return [str(source.path), *flags]
 
 

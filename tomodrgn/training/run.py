@@ -3,7 +3,8 @@
 The folder, version 1::
 
     run.json         {"format": "tomodrgn-run", "version": 1, ...}: configurations, seed, image scale, package version,
-                     and of the source STAR file: path, sha256, datadir, dialect, flags
+                     and of the source STAR file: path, sha256, datadir, dialect, flags, box on disk
+                     (box_px is that of training, to which images are Fourier-cropped)
     particles.star   exactly the particles used, every source column, and tomodrgnParticleId
                      (an optimisation set adds tomograms.star and optimisation_set.star)
     consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
@@ -42,10 +43,13 @@ from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
+from tomodrgn.particles.read_options import ReadOptions
 
 __all__ = ["Run", "check_new_run"]
 
 FORMAT, VERSION = "tomodrgn-run", 1
+# What the first runs of version 1 kept of the options, beside `datadir`.
+FIRST_OPTIONS = ("dialect", "ctf_premultiplied", "dose_weighted", "invert")
 HISTORY_COLUMNS = ["epoch", "split", "reconstruction", "kl", "total", "beta", "learning_rate", "seconds"]
 
 
@@ -105,10 +109,14 @@ class Run:
                 "path": str(source.path.resolve()),
                 "sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
                 "datadir": [str(Path(d).resolve()) for d in source.datadir],
-                "dialect": particles.dialect,
-                "ctf_premultiplied": particles.ctf_premultiplied,
-                "dose_weighted": particles.dose_weighted,
-                "invert": particles.invert,
+                "options": {
+                    **source.options.settings(),
+                    "dialect": particles.dialect,
+                    "ctf_premultiplied": particles.ctf_premultiplied,
+                    "dose_weighted": particles.dose_weighted,
+                    "invert": particles.invert,
+                },
+                "stack_box_px": particles.stack_box_px,
             },
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,13 +173,14 @@ class Run:
 
     @cached_property
     def particles(self) -> ParticleSet:
-        """The particles of this run; their images are looked for where they were at training."""
+        """The particles of this run, at its box; their images are looked for where they were at training."""
         source = self.settings["source"]
         return read_source(
             self.folder,
             source_dir=Path(source["path"]).parent,
             datadir=[Path(d) for d in source["datadir"]],
-            **{name: source[name] for name in ("dialect", "ctf_premultiplied", "dose_weighted", "invert")},
+            options=ReadOptions.from_settings(source.get("options") or {name: source[name] for name in FIRST_OPTIONS}),
+            box_px=self.settings["box_px"],
         )
 
     @property

@@ -20,7 +20,7 @@ from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
-from tomodrgn.training.embed import build_model, default_device, encode_all
+from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
 from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.start import start_model
 from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
@@ -56,7 +56,7 @@ def train(
     Parameters
     ----------
     particles
-        The data set.
+        The data set; a resumed run crops its images to the box it was started with.
     run
         Folder of the run (see `tomodrgn.training.run`).
     model, preprocess, training
@@ -84,6 +84,7 @@ def train(
     training = training or TrainConfig()
     if resume:
         opened = _resumed(Run.open(run), particles, training)
+        particles = particles_at_box(opened, particles)
     else:
         opened = _created(
             run,

@@ -1,14 +1,15 @@
-"""Static figures: one function, one figure; returns it, never shows it."""
+"""Figures of results: FSC curves, losses, latents, maps; and how figures are saved."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-__all__ = ["plot_fsc", "plot_history", "plot_latents", "plot_volume_projections", "save_figures"]
+__all__ = ["figure_png", "plot_fsc", "plot_history", "plot_latents", "plot_volume_projections", "save_figures"]
 
 
 def plot_fsc(curve: pd.DataFrame) -> Figure:
@@ -71,6 +72,13 @@ def plot_volume_projections(maps: np.ndarray, names: list[str]) -> Figure:
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
     return figure
+
+
+def figure_png(figure: Figure, *, dpi: int = 110) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    return drawn.getvalue()
 
 
 def save_figures(folder: Path, **figures: Figure) -> list[Path]:

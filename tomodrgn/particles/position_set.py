@@ -1,0 +1,181 @@
+"""Positions: where each particle sits in its tomogram, and how it is turned; joined to a ParticleSet by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64
+
+from tomodrgn.particles.particle_set import ParticleSet
+
+__all__ = ["PositionMatch", "Positions", "tomogram_root"]
+
+NAME_COLUMNS = ("tomodrgnParticleId", "rlnTomoParticleName", "rlnGroupName")
+WARP_NAME = re.compile(r"(.+)_(\d{7})")
+WARP_TOMOGRAM = re.compile(r"(.+)(?:_\d+(?:\.\d+)?Apx\.mrc|\.tomostar)")
+VOLUME_SUFFIX = re.compile(r"\.(?:mrc|rec|em|st|ali)$", re.IGNORECASE)
+
+
+def tomogram_root(name: str) -> str:
+    """Name of a tilt series, from that of one of its files: folder, pixel size and suffix left out.
+
+    Examples
+    --------
+    >>> [tomogram_root(name) for name in ("TS_01", "TS_01.tomostar", "/data/TS_01_15.00Apx.mrc", "rec/TS_01.mrc")]
+    ['TS_01', 'TS_01', 'TS_01', 'TS_01']
+    """
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    warp = WARP_TOMOGRAM.fullmatch(last)
+    return warp[1] if warp else VOLUME_SUFFIX.sub("", last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positions:
+    """Positions and orientations of k particles in their tomograms.
+
+    Parameters
+    ----------
+    particle_id
+        Names, (k,) text; unique. Made from the source's own columns as `read_positions` says.
+    tomogram
+        Name of the tomogram as the source writes it, (k,) text.
+    position_angst
+        Particle centres, xyz, from the corner of the tomogram (the centre of its first voxel), (k, 3).
+    rotations
+        Reference to tomogram, acting on xyz columns, (k, 3, 3): a map is placed by
+        ``x_tomogram = rotation @ x_reference + position``.
+    kind
+        What wrote the file: ``"relion5"``, ``"relion4"``, ``"warptools"``, ``"nextpyp"``, ``"volume_series"``, ``"m"``,
+        ``"cryosrpnt"``, ``"stopgap"``, ``"av3"``, ``"dynamo"`` or ``"pytom"``.
+    path
+        The file that has the rows (of an optimisation set: its particles file).
+    source
+        Its columns as text, one row a particle.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, a particle id repeats, or a number is not finite.
+    """
+
+    particle_id: np.ndarray
+    tomogram: np.ndarray
+    position_angst: Float64[np.ndarray, "k 3"]
+    rotations: Float64[np.ndarray, "k 3 3"]
+    kind: str
+    path: Path
+    source: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        k = len(self.particle_id)
+        shapes = {name: getattr(self, name).shape for name in ("tomogram", "position_angst", "rotations")}
+        if shapes != {"tomogram": (k,), "position_angst": (k, 3), "rotations": (k, 3, 3)} or len(self.source) != k:
+            raise ValueError(
+                f"Got {k} particle ids with arrays of shapes {shapes} and {len(self.source)} source rows, expected "
+                "(k,), (k, 3), (k, 3, 3) and k rows. Give one of each for each particle."
+            )
+        finite = np.isfinite(self.position_angst).all(axis=1) & np.isfinite(self.rotations).all(axis=(1, 2))
+        if not finite.all():
+            name = self.particle_id[int(np.argmin(finite))]
+            raise ValueError(
+                f"Got a position or angle of particle {name!r} of {self.path} that is no finite number "
+                f"({int((~finite).sum())} such particles). Correct or remove it."
+            )
+        twice = pd.Series(self.particle_id).duplicated().to_numpy()
+        if twice.any():
+            raise ValueError(
+                f"Got particle {self.particle_id[int(np.argmax(twice))]!r} twice in {self.path} ({int(twice.sum())} "
+                "such rows), expected unique names. Rename or remove the repeated rows."
+            )
+        for name in ("particle_id", "tomogram", "position_angst", "rotations"):
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.particle_id)
+
+    def take(self, rows: np.ndarray) -> Positions:
+        """The given rows (integer or boolean index)."""
+        return replace(
+            self,
+            particle_id=self.particle_id[rows],
+            tomogram=self.tomogram[rows],
+            position_angst=self.position_angst[rows],
+            rotations=self.rotations[rows],
+            source=self.source.iloc[rows].reset_index(drop=True),
+        )
+
+    def aligned_to(self, particles: ParticleSet) -> PositionMatch:
+        """The positions of the particles of a set, joined by name, never by row.
+
+        Compared are the ids of both sides and their columns tomodrgnParticleId, rlnTomoParticleName and rlnGroupName;
+        particle n of a tilt series in an M species is ``<series>_<n, 7 digits from 0>`` for Warp and M and
+        ``<series>/<n from 1>`` for WarpTools. The pair of columns with the most names in common is used.
+
+        Raises
+        ------
+        ValueError
+            If no name is common to both.
+        """
+        best = np.full(len(particles), -1)
+        for theirs in _names_of_set(particles):
+            for ours in self._names():
+                index = pd.Index(ours).get_indexer(pd.Index(theirs))
+                best = index if (index >= 0).sum() > (best >= 0).sum() else best
+        matched = best >= 0
+        if not matched.any():
+            raise ValueError(
+                f"Got positions of {self.path} named {self.particle_id[:3].tolist()} ... ({len(self)}) and particles "
+                f"of {particles.source.path} named {particles.particle_id[:3].tolist()} ... ({len(particles)}), "
+                "expected names in common. Use the positions that these particles were extracted from."
+            )
+        found = self.take(best[matched])
+        found = replace(found, particle_id=particles.particle_id[matched])
+        return PositionMatch(positions=found, matched=matched, n_positions=len(self))
+
+    def _names(self) -> Iterator[np.ndarray]:
+        """Columns of names by which a particle of this list may be known elsewhere."""
+        yield self.particle_id
+        yield from _unique_columns(self.source)
+        numbers = [WARP_NAME.fullmatch(str(name)) for name in self.particle_id] if self.kind == "m" else [None]
+        if all(numbers):
+            yield np.array([f"{found[1]}/{int(found[2]) + 1}" for found in numbers if found], dtype=object)
+
+
+def _names_of_set(particles: ParticleSet) -> Iterator[np.ndarray]:
+    yield particles.particle_id
+    yield from _unique_columns(particles.source.rows.iloc[particles.source_row[particles.offsets[:-1]]])
+
+
+def _unique_columns(frame: pd.DataFrame) -> Iterator[np.ndarray]:
+    for column in NAME_COLUMNS:
+        if column in frame and frame[column].is_unique:
+            yield frame[column].to_numpy(dtype=object)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionMatch:
+    """Which particles of a set have a position.
+
+    Parameters
+    ----------
+    positions
+        Those of the particles that were found, under the ids and in the order of the set.
+    matched
+        Whether each particle of the set has a position, (k,).
+    n_positions
+        Number of positions in the list that was joined.
+    """
+
+    positions: Positions
+    matched: Bool[np.ndarray, " k"]
+    n_positions: int
+
+    def __str__(self) -> str:
+        return f"{len(self.positions)} of {len(self.matched)} particles have one of {self.n_positions} positions"

@@ -1,0 +1,29 @@
+"""Static figures: one function, one figure; returns it, never shows it."""
+
+from __future__ import annotations
+
+from tomodrgn.plots.checks import plot_assumptions, plot_dose_weights, plot_poses, plot_radial_power
+from tomodrgn.plots.images import plot_tilt_counts, plot_tilt_images
+from tomodrgn.plots.results import (
+    figure_png,
+    plot_fsc,
+    plot_history,
+    plot_latents,
+    plot_volume_projections,
+    save_figures,
+)
+
+__all__ = [
+    "figure_png",
+    "plot_assumptions",
+    "plot_dose_weights",
+    "plot_fsc",
+    "plot_history",
+    "plot_latents",
+    "plot_poses",
+    "plot_radial_power",
+    "plot_tilt_counts",
+    "plot_tilt_images",
+    "plot_volume_projections",
+    "save_figures",
+]

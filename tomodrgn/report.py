@@ -1,0 +1,195 @@
+"""One self-contained HTML page about a set of particles, to be read before hours of training."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from tomodrgn import __version__, plots
+from tomodrgn.io.atomic import refuse_existing, replacing
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.read import describe_particles
+from tomodrgn.volumes.assumptions import MIN_PARTICLES, TITLES, AssumptionCheck, compare_assumptions
+
+__all__ = ["write_data_report"]
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8886; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2 { line-height: 1.2; }
+.verdict { border-left: .4rem solid #888; padding: .5rem 1rem; font-size: 1.15rem; }
+.good { border-color: #2a2; } .bad { border-color: #c22; }
+table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
+border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+figure { margin: 2rem 0; } img { max-width: 100%; background: white; border-radius: .4rem; }
+figcaption, footer { font-size: .9rem; } .wide { overflow-x: auto; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    title: str
+    png: bytes
+    caption: str
+    alt: str
+
+
+def write_data_report(particles: ParticleSet, path: Path | str, *, overwrite: bool = False, seed: int = 0) -> Path:
+    """Write a page that tells whether particles were read right: verdict, warnings, summary and figures.
+
+    The page is one HTML file, with its figures inside; it needs nothing from elsewhere.
+
+    Parameters
+    ----------
+    particles
+        The set as it was read; of fewer than 16 particles the flags are not judged.
+    path
+        The HTML file to be written.
+    seed
+        Draws the particles by which the flags are judged; see `compare_assumptions`.
+
+    Returns
+    -------
+    The path of the page.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is False.
+    ValueError
+        If an image stack is damaged, or images are constant or not finite.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    check = compare_assumptions(particles, seed=seed) if len(particles) >= MIN_PARTICLES else None
+    page = _page(particles, check)
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _page(particles: ParticleSet, check: AssumptionCheck | None) -> str:
+    name = escape(particles.source.path.name)
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{name}: were these particles read right?</title>",
+            f"<style>{STYLE}</style>\n</head>\n<body>",
+            f"<h1>{name}</h1>",
+            *_verdict(particles, check),
+            "<h2>What the file holds</h2>",
+            _table(_facts(particles)),
+            *([] if check is None else _evidence(check)),
+            *(_figure(picture) for picture in _pictures(particles, check)),
+            f"<footer>Written by tomodrgn {__version__} from {escape(str(particles.source.path))}.</footer>",
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _verdict(particles: ParticleSet, check: AssumptionCheck | None) -> list[str]:
+    if check is None:
+        words = (
+            f"{len(particles)} particles are too few to judge how their images were made; {MIN_PARTICLES} are enough."
+        )
+        return [f'<p class="verdict">{words}</p>']
+    kind = "bad" if check.warnings else "good" if check.decided else ""
+    lines = [f'<p class="verdict {kind}">{escape(check.verdict)}</p>']
+    if check.warnings:
+        lines += ["<h2>Warnings</h2>", "<ul>", *(f"<li>{escape(w)}</li>" for w in check.warnings), "</ul>"]
+    return lines
+
+
+def _facts(particles: ParticleSet) -> dict[str, str]:
+    """The summary of `describe_particles` in words."""
+    facts = describe_particles(particles)
+    tilts, dose, angles = facts["tilts_per_particle"], facts["dose_range_e_per_angst2"], facts["tilt_range_deg"]
+    yes_no = {True: "yes", False: "no"}
+    return {
+        "dialect": facts["dialect"],
+        "particles": f"{facts['particles']:,}",
+        "tomograms": f"{facts['tomograms']:,}",
+        "images": f"{facts['images']:,}",
+        "box": f"{facts['box_px']} px",
+        "pixel size": f"{facts['pixel_size_angst']:g} Å",
+        "tilts per particle": f"{tilts['min']} to {tilts['max']}, median {tilts['median']:g}",
+        "dose": "unknown" if dose[0] is None else f"{dose[0]:g} to {dose[1]:g} e/Å²",
+        "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f}°",
+        "read as CTF premultiplied": yes_no[particles.ctf_premultiplied],
+        "read as dose weighted": yes_no[particles.dose_weighted],
+        "contrast inverted on reading": yes_no[particles.invert],
+        "columns": ", ".join(str(column) for column in facts["columns"]),
+    }
+
+
+def _table(rows: dict[str, str]) -> str:
+    cells = (f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in rows.items())
+    return "<table>\n" + "\n".join(cells) + "\n</table>"
+
+
+def _evidence(check: AssumptionCheck) -> list[str]:
+    rows = {f"{TITLES[str(name)]}: {row['verdict']}": str(row["evidence"]) for name, row in check.table.iterrows()}
+    said = (
+        f"Judged from {check.n_images:,} images of {check.n_particles} particles drawn at random, without their flags."
+    )
+    return ["<h2>What the images say</h2>", f"<p>{said} Poses are not judged.</p>", _table(rows)]
+
+
+def _pictures(particles: ParticleSet, check: AssumptionCheck | None) -> list[_Picture]:
+    pictures = [
+        _Picture(
+            title="Tilt images",
+            png=plots.figure_png(plots.plot_tilt_images(particles)),
+            caption="As they are in the file, each row on one grey scale. Look for gold beads, edges of the "
+            "micrograph, and images that are empty or far darker than others.",
+            alt="Tilt images of a few particles, one row a particle, by tilt angle.",
+        ),
+        _Picture(
+            title="Power and CTF",
+            png=plots.figure_png(plots.plot_radial_power(particles)),
+            caption="Power by frequency of the images of about median defocus. If it falls towards zero where the CTF "
+            "does, they were multiplied by their CTF.",
+            alt="Radial power of the images, with the square of their CTF.",
+        ),
+        _Picture(
+            title="Exposure",
+            png=plots.figure_png(plots.plot_dose_weights(particles)),
+            caption="Weight of each frequency at exposures of this set (Grant & Grigorieff 2015).",
+            alt="Exposure filter against resolution for several exposures.",
+        ),
+        _Picture(
+            title="Views and tilts",
+            png=plots.figure_png(plots.plot_poses(particles)),
+            caption="Equal-area map of the direction from which each particle is seen at its lowest tilt, and the tilt "
+            "angles of all images. Some programs keep no sign of the tilt.",
+            alt="Map of viewing directions beside a histogram of tilt angles.",
+        ),
+        _Picture(
+            title="Tilt images per particle",
+            png=plots.figure_png(plots.plot_tilt_counts(particles)),
+            caption="Particles with few images tell little.",
+            alt="Histogram of the number of tilt images of each particle.",
+        ),
+    ]
+    if check is None:
+        return pictures
+    verdict = _Picture(
+        title="Flags",
+        png=plots.figure_png(plots.plot_assumptions(check)),
+        caption="Half-map FSC as read and with a flag flipped (it hardly changes, and does not see contrast), and how "
+        "surely the images decide each flag.",
+        alt="FSC of half maps beside the certainty of each verdict.",
+    )
+    return [verdict, *pictures]
+
+
+def _figure(picture: _Picture) -> str:
+    data = base64.b64encode(picture.png).decode("ascii")
+    return (
+        f"<figure>\n<h2>{escape(picture.title)}</h2>\n"
+        f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">\n'
+        f"<figcaption>{escape(picture.caption)}</figcaption>\n</figure>"
+    )
