@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["PreprocessConfig", "TrainConfig", "VaeConfig"]
+__all__ = ["LinearConfig", "PreprocessConfig", "TrainConfig", "VaeConfig"]
 
 
 class Config(BaseModel):
@@ -73,6 +73,27 @@ class VaeConfig(Config):
     """Number of random Fourier features of a coordinate; none given: 3/2 of the box."""
     feature_sigma: Annotated[float, Field(gt=0, le=2)] = 0.5
     """Standard deviation of the random Fourier features, in half boxes."""
+
+
+class LinearConfig(Config):
+    """The linear model: probabilistic PCA of volumes."""
+
+    n_components: Annotated[int | None, Field(ge=1, le=64)] = None
+    """Number of components; none given: as many as help to predict tilts that were held out, but at least one."""
+    max_components: Annotated[int, Field(ge=1, le=64)] = 12
+    """Most components that are tested on held-out tilts."""
+    component_radius: Annotated[float | None, Field(gt=0, le=0.5)] = None
+    """Radius up to which components are fitted, in cycles per pixel; none given: that at which held-out tilts are
+    predicted best."""
+    component_mask: Literal["density", "sphere"] = "density"
+    """Where components may differ from zero: about the density of the average, or in the whole sphere."""
+    mask_radius: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Radius of the sphere that holds average and components, as a fraction of the half box."""
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Number of iterations of the last fit."""
+    memory_gib: Annotated[float, Field(gt=0)] = 4.0
+    """Memory for statistics of images in GiB; if those of all images need more, the fit begins with a random part of
+    the particles and ends with passes over all."""
 
 
 class TrainConfig(Config):

@@ -1,7 +1,8 @@
 """Voxels of a padded half grid, and the nearest of them to points of Fourier space.
 
-A slice taken from the nearest voxel of a twofold padded grid is the simplest linear map from a volume to images. Between
-voxels the transform of a volume of bounded support changes by its gradient, which is known exactly (`with_gradient`).
+A slice taken from the nearest voxel of a twofold padded grid is the simplest linear map from a volume to images.
+Between voxels the transform of a volume of bounded support changes by its gradient, which is known exactly
+(`with_gradient`).
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ class VoxelLattice:
         shell = self.shell
         return (torch.bincount(shell, values) / torch.bincount(shell).clamp(min=1))[shell]
 
+    def widened(self, values: Complex64[Tensor, "n w"]) -> Complex64[Tensor, "n v"]:
+        """Values on a lattice of smaller radius, with zeros beyond it."""
+        return torch.nn.functional.pad(values, (0, len(self) - values.shape[1]))
+
     def nearest(
         self, coordinates: Float32[Tensor, "m 3"]
     ) -> tuple[Int32[Tensor, " m"], Float32[Tensor, " m"], Float32[Tensor, "m 3"]]:
@@ -106,9 +111,7 @@ class VoxelLattice:
         position = ((z % self.side) * self.side + y % self.side) * columns + x
         return self.table[position.masked_fill_(outside, 0)], sign[:, 0], offset
 
-    def volumes(
-        self, values: Complex64[Tensor, "n v"], *, sharpen: bool = False
-    ) -> Float32[Tensor, "n d d d"]:
+    def volumes(self, values: Complex64[Tensor, "n v"], *, sharpen: bool = False) -> Float32[Tensor, "n d d d"]:
         """Real-space volumes (axes zyx) in units of `gridding.prepare_sampling`.
 
         Parameters
@@ -137,9 +140,10 @@ class VoxelLattice:
         """The transform of a volume at the voxels, and its derivative along x, y and z, per spacing."""
         box = self.box_px
         axis = (torch.arange(box, device=volume.device) - box // 2) * (-2 * torch.pi / (PADDING * box))
-        moments = [volume, volume * axis, volume * axis[:, None], volume * axis[:, None, None]]
-        values = self.values(torch.stack(moments))
-        values[1:] = values[1:] * 1j
+        values = torch.empty(4, len(self), dtype=torch.complex64, device=volume.device)
+        for row, factor in zip(values, (None, axis, axis[:, None], axis[:, None, None]), strict=True):
+            moment = volume if factor is None else volume * factor
+            row[:] = self.values(moment[None])[0] * (1 if factor is None else 1j)
         return values
 
     def mask_cube(self, mask: Float32[Tensor, "d d d"]) -> Float32[Tensor, "e e e"]:
@@ -151,9 +155,7 @@ class VoxelLattice:
         wide = fourier.pad_centred(mask, padded, ndim=3)[None, None]
         return torch.nn.functional.grid_sample(wide, points[None], align_corners=True)[0, 0]
 
-    def masked(
-        self, values: Complex64[Tensor, "n v"], mask_cube: Float32[Tensor, "e e e"]
-    ) -> Complex64[Tensor, "n v"]:
+    def masked(self, values: Complex64[Tensor, "n v"], mask_cube: Float32[Tensor, "e e e"]) -> Complex64[Tensor, "n v"]:
         """The values of volumes after multiplication by a mask in real space."""
         result = torch.empty_like(values)
         for i, one in enumerate(values):

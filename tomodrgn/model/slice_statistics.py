@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -111,21 +112,17 @@ class SliceStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMatrices:
-    """Statistics of all images below a radius, as sparse matrices of rows r (see `SliceStatistics`) and voxels v.
+    """Statistics of images below a radius, as sparse matrices of rows r (see `SliceStatistics`) and voxels v.
 
-    Each is held twice, once for products with vectors over voxels and once for those with vectors over rows; 32 bytes a
-    point.
+    Each is held twice, once for products with vectors over voxels and, when first asked for, once for those with
+    vectors over rows; 32 bytes a point.
     """
 
     by_row: tuple[Tensor, Tensor, Tensor]
     """Real and imaginary numerators, denominators; compressed by rows, (r, v)."""
-    by_voxel: tuple[Tensor, Tensor, Tensor] | None
-    """Their transposes, (v, r), where they were asked for."""
 
     @classmethod
-    def of(
-        cls, statistics: Sequence[SliceStatistics], max_radius: float, n_voxels: int, *, by_voxel: bool = True
-    ) -> SliceMatrices:
+    def of(cls, blocks: Sequence[SliceStatistics], max_radius: float, n_voxels: int) -> SliceMatrices:
         """Matrices of several blocks of particles, one after another.
 
         Parameters
@@ -135,23 +132,29 @@ class SliceMatrices:
         n_voxels
             Number of voxels that are nearest to those.
         """
-        n = int((statistics[0].radius < max_radius).sum())
-        n_rows = sum(block.n_rows for block in statistics)
-        voxel = torch.cat([block.voxel[:, :n].flatten() for block in statistics])
-        counts = torch.cat([block.images_in_row for block in statistics]) * n
-        terms = [
-            torch.cat([getattr(block, name)[:, :n].flatten() for block in statistics])
-            for name in ("real", "imag", "precision")
-        ]
-        rows = _sparse(_starts(counts), voxel, terms, (n_rows, n_voxels))
-        if not by_voxel:
-            return cls(by_row=rows, by_voxel=None)
-        row = torch.repeat_interleave(torch.arange(n_rows, dtype=torch.int32, device=voxel.device), counts)
+        n = int((blocks[0].radius < max_radius).sum())
+        n_rows = sum(block.n_rows for block in blocks)
+        voxel = torch.cat([block.voxel[:, :n].flatten() for block in blocks])
+        counts = torch.cat([block.images_in_row for block in blocks]) * n
+        names = ("real", "imag", "precision")
+        terms = (torch.cat([getattr(block, name)[:, :n].flatten() for block in blocks]) for name in names)
+        return cls(by_row=_sparse(_starts(counts), voxel, terms, (n_rows, n_voxels)))
+
+    @property
+    def n_particles(self) -> int:
+        """Number of particles k; rows are ``PARTS * k``."""
+        return self.by_row[0].shape[0] // PARTS
+
+    @cached_property
+    def by_voxel(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The transposes, (v, r)."""
+        n_rows, n_voxels = self.by_row[0].shape
+        starts, voxel = self.by_row[0].crow_indices(), self.by_row[0].col_indices()
+        row = torch.repeat_interleave(torch.arange(n_rows, dtype=torch.int32, device=voxel.device), starts.diff())
         order = _counting_sort(voxel, n_voxels)
+        values = (matrix.values()[order] for matrix in self.by_row)
         starts = _starts(torch.bincount(voxel, minlength=n_voxels))
-        return cls(
-            by_row=rows, by_voxel=_sparse(starts, row[order], (values[order] for values in terms), (n_voxels, n_rows))
-        )
+        return _sparse(starts, row[order], values, (n_voxels, n_rows))
 
 
 def _sparse(

@@ -8,13 +8,13 @@ which half falls on the real part of a coefficient:
 - E step: A_i = sum 2 h Re(B conj B) / s, b_i = sum 2 Re(conj B g) / s; covariance (I + A_i)^-1, mean (I + A_i)^-1 b_i.
 - M step, at each voxel: (sum_i h_i E[c c^T] + ridge) B = sum_i g_i E[c], then a soft mask in real space.
 
-After each M step the components are rescaled so that the coordinates have unit second moments (parameter expansion: Liu,
-Rubin & Wu 1998, 10.1093/biomet/85.4.755), which saves most of the iterations.
+After each M step the components are rescaled so that the coordinates have unit second moments (parameter expansion:
+Liu, Rubin & Wu 1998, 10.1093/biomet/85.4.755), which saves most of the iterations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,18 +24,11 @@ from torch import Tensor
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_statistics import PARTS, SliceMatrices
 
-__all__ = [
-    "Evidence",
-    "Posterior",
-    "SubspaceEm",
-    "canonical",
-    "evidence",
-    "held_out_gain",
-    "posterior",
-    "precision_of",
-]
+__all__ = ["Evidence", "MomentSums", "Posterior", "SubspaceEm", "canonical", "evidence", "held_out_gain", "posterior"]
 
+ALL_PARTS = tuple(range(PARTS))
 RIDGE = 1.0  # of the mean denominator in a shell, for coordinates of variance 1
+VOXELS_PER_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,58 +53,87 @@ class Evidence:
     precision: Float32[Tensor, "k t c c"]
     linear: Float32[Tensor, "k t c"]
 
-    def posterior(self, parts: Sequence[int] = range(PARTS), n_components: int | None = None) -> Posterior:
+    def posterior(self, parts: Sequence[int] = ALL_PARTS, n_components: int | None = None) -> Posterior:
         """Posterior given some parts of the tilts, under the first components."""
-        c = n_components
-        chosen = list(parts)
-        return posterior(
-            self.precision[:, chosen, :c, :c].sum(dim=1), self.linear[:, chosen, :c].sum(dim=1)
-        )
+        c, chosen = n_components, list(parts)
+        return posterior(self.precision[:, chosen, :c, :c].sum(dim=1), self.linear[:, chosen, :c].sum(dim=1))
 
 
 def posterior(precision: Float32[Tensor, "k c c"], linear: Float32[Tensor, "k c"]) -> Posterior:
     """Posterior of coordinates with prior N(0, I)."""
-    eye = torch.eye(linear.shape[1], device=linear.device)
-    factor = torch.linalg.cholesky(precision + eye)
+    factor = torch.linalg.cholesky(precision + torch.eye(linear.shape[1], device=linear.device))
     covariance = torch.cholesky_inverse(factor)
     mean = (covariance @ linear[..., None])[..., 0]
     log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
     return Posterior(mean=mean, covariance=covariance, gain=((linear * mean).sum(dim=-1) - log_determinant) / 2)
 
 
-def precision_of(noise: Float32[Tensor, " s"], lattice: VoxelLattice) -> Float32[Tensor, " v"]:
-    """Precision of the real part of a coefficient at every voxel, by the noise variance of its shell; 0 without noise."""
-    shell = lattice.shell.clamp(max=len(noise) - 1)
-    return torch.where(noise > 0, 2 / noise.clamp(min=1e-30), 0.0)[shell]
-
-
-def evidence(matrices: SliceMatrices, components: Complex64[Tensor, "c v"], weight: Float32[Tensor, " v"]) -> Evidence:
-    """What each part of the tilts says of the coordinates along components.
+def evidence(matrices: SliceMatrices, components: Complex64[Tensor, "c v"], noise: Float32[Tensor, " v"]) -> Evidence:
+    """What each part of the tilts says of the coordinates along components (the E step without the prior).
 
     Parameters
     ----------
-    weight
-        Of `precision_of`.
+    noise
+        Variance of the noise at every voxel; 0 where it is unknown.
     """
     c = len(components)
+    weight = torch.where(noise > 0, 2 / noise.clamp(min=1e-30), 0.0)[:, None]
     real, imag = components.real.T, components.imag.T
     i, j = torch.tril_indices(c, c, device=components.device)
     by_real, by_imag, by_precision = matrices.by_row
-    linear = by_real @ (weight[:, None] * real) + by_imag @ (weight[:, None] * imag)
-    products = by_precision @ (weight[:, None] * (real[:, i] * real[:, j] + imag[:, i] * imag[:, j]))
+    linear = by_real @ (weight * real) + by_imag @ (weight * imag)
+    products = by_precision @ (weight * (real[:, i] * real[:, j] + imag[:, i] * imag[:, j]))
     precision = _symmetric(products, c).unflatten(0, (-1, PARTS))
     return Evidence(precision=precision, linear=linear.unflatten(0, (-1, PARTS)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MomentSums:
+    """What the M step needs of any number of particles: sums at each voxel v, and of the coordinates' moments."""
+
+    normal: Float32[Tensor, "v n"]
+    """Lower triangles of ``sum h E[c c^T]``, and ``sum h``."""
+    right: Float32[Tensor, "v c 2"]
+    """``sum g E[c]``."""
+    second: Float32[Tensor, "c c"]
+    """``sum E[c c^T]``."""
+    n_particles: int
+
+    @classmethod
+    def of(
+        cls,
+        matrices: SliceMatrices,
+        mean: Float32[Tensor, "k c"],
+        second: Float32[Tensor, "k c c"],
+        parts: Sequence[int],
+    ) -> MomentSums:
+        """Sums over the given parts of the tilts of some particles, of given moments."""
+        i, j = torch.tril_indices(mean.shape[1], mean.shape[1], device=mean.device)
+        used = torch.zeros(PARTS, 1, device=mean.device)
+        used[list(parts)] = 1
+        ones = torch.ones_like(mean[:, :1])
+        moments = torch.cat([second[:, i, j], ones], dim=1)
+        rows, means = ((values[:, None] * used).flatten(0, 1) for values in (moments, mean))
+        by_real, by_imag, by_precision = matrices.by_voxel
+        right = torch.stack([by_real @ means, by_imag @ means], dim=-1)
+        return cls(normal=by_precision @ rows, right=right, second=second.sum(dim=0), n_particles=len(mean))
+
+    def __add__(self, other: MomentSums) -> MomentSums:
+        return MomentSums(
+            normal=self.normal + other.normal,
+            right=self.right + other.right,
+            second=self.second + other.second,
+            n_particles=self.n_particles + other.n_particles,
+        )
+
+
 class SubspaceEm:
-    """Components and the steps that improve them, below one radius.
+    """The steps that improve components, below one radius.
 
     Parameters
     ----------
-    matrices
-        Statistics of the residuals of all images.
     lattice
-        Voxels of the matrices.
+        Voxels below that radius.
     noise
         Variance of the noise in each Fourier shell of the box, (s,).
     mask
@@ -122,56 +144,44 @@ class SubspaceEm:
 
     def __init__(
         self,
-        matrices: SliceMatrices,
         lattice: VoxelLattice,
         noise: Float32[Tensor, " s"],
-        *,
         mask: Float32[Tensor, "d d d"],
-        parts: Sequence[int] = range(PARTS),
+        parts: Sequence[int] = ALL_PARTS,
     ) -> None:
-        self.matrices, self.lattice, self.parts = matrices, lattice, tuple(parts)
+        self.lattice, self.parts = lattice, tuple(parts)
+        self.noise = noise[lattice.shell.clamp(max=len(noise) - 1)]
         self._mask = lattice.mask_cube(mask)
-        self.weight = precision_of(noise, lattice)
-        n_rows = matrices.by_row[0].shape[0]
-        self._used = torch.zeros(PARTS, 1, device=noise.device)
-        self._used[list(parts)] = 1
-        ones = self._spread_over_parts(torch.ones(n_rows // PARTS, 1, device=noise.device))
-        self._ridge = RIDGE * lattice.shell_mean((matrices.by_voxel[2] @ ones)[:, 0])
 
-    def _spread_over_parts(self, values: Tensor) -> Tensor:
-        return (values[:, None] * self._used).flatten(0, 1)
-
-    def evidence(self, components: Complex64[Tensor, "c v"]) -> Evidence:
-        """What each part of the tilts says of the coordinates (the E step without the prior)."""
-        return evidence(self.matrices, components, self.weight)
-
-    def random_start(self, n_components: int, seed: int) -> Complex64[Tensor, "c v"]:
+    def random_start(self, matrices: SliceMatrices, n_components: int, seed: int) -> Complex64[Tensor, "c v"]:
         """Components regressed on random coordinates."""
-        shape = (self.matrices.by_row[0].shape[0] // PARTS, n_components)
-        mean = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.weight.device)
-        return self.maximise(mean, mean[:, :, None] * mean[:, None])
+        shape = (matrices.n_particles, n_components)
+        mean = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.noise.device)
+        return self._maximise(MomentSums.of(matrices, mean, mean[:, :, None] * mean[:, None], self.parts))
 
-    def maximise(
-        self, mean: Float32[Tensor, "k c"], second: Float32[Tensor, "k c c"]
-    ) -> Complex64[Tensor, "c v"]:
-        """Components given the coordinates' first and second moments (the M step)."""
-        c = mean.shape[1]
-        i, j = torch.tril_indices(c, c, device=mean.device)
-        by_real, by_imag, by_precision = self.matrices.by_voxel
-        means = self._spread_over_parts(mean)
-        normal = _symmetric(by_precision @ self._spread_over_parts(second[:, i, j]), c)
-        normal = normal + torch.diag_embed((self._ridge + 1e-9)[:, None].expand(-1, c))
-        right = torch.stack([by_real @ means, by_imag @ means], dim=-1)
-        solved = torch.linalg.solve(normal, right)  # (v, c, 2)
-        return self.lattice.masked(torch.view_as_complex(solved.contiguous()).T, self._mask)
+    def step(self, blocks: Iterable[SliceMatrices], components: Complex64[Tensor, "c v"]) -> Complex64[Tensor, "c v"]:
+        """One iteration over blocks of particles; they may be made one after another, and forgotten."""
+        sums: MomentSums | None = None
+        for matrices in blocks:
+            found = evidence(matrices, components, self.noise).posterior(self.parts)
+            second = found.covariance + found.mean[:, :, None] * found.mean[:, None]
+            added = MomentSums.of(matrices, found.mean, second, self.parts)
+            sums = added if sums is None else sums + added
+        if sums is None:
+            return components
+        expansion = torch.linalg.cholesky(sums.second / sums.n_particles)
+        return expansion.T.to(components.dtype) @ self._maximise(sums)
 
-    def step(self, components: Complex64[Tensor, "c v"]) -> tuple[Complex64[Tensor, "c v"], Posterior]:
-        """One iteration: better components, and the posterior under those before."""
-        found = self.evidence(components).posterior(self.parts)
-        second = found.covariance + found.mean[:, :, None] * found.mean[:, None]
-        expansion = torch.linalg.cholesky(second.mean(dim=0))
-        components = expansion.T.to(components.dtype) @ self.maximise(found.mean, second)
-        return components, found
+    def _maximise(self, sums: MomentSums) -> Complex64[Tensor, "c v"]:
+        """Components given the coordinates' moments (the M step)."""
+        c = sums.right.shape[1]
+        ridge = RIDGE * self.lattice.shell_mean(sums.normal[:, -1]) + 1e-9
+        solved = torch.empty_like(sums.right)
+        for first in range(0, len(solved), VOXELS_PER_CHUNK):
+            part = slice(first, first + VOXELS_PER_CHUNK)
+            normal = _symmetric(sums.normal[part, :-1], c) + torch.diag_embed(ridge[part, None].expand(-1, c))
+            solved[part] = torch.linalg.solve(normal, sums.right[part])
+        return self.lattice.masked(torch.view_as_complex(solved).T, self._mask)
 
 
 def canonical(components: Complex64[Tensor, "c v"]) -> Complex64[Tensor, "c v"]:
@@ -181,12 +191,11 @@ def canonical(components: Complex64[Tensor, "c v"]) -> Complex64[Tensor, "c v"]:
     return axes.flip(1).T.to(components.dtype) @ components
 
 
-def held_out_gain(evidence: Evidence, parts: Sequence[int]) -> Float32[Tensor, "n k"]:
+def held_out_gain(found: Evidence, parts: Sequence[int]) -> Float32[Tensor, "n k"]:
     """Log likelihood of tilts that were not used, given those that were, for 0, 1 ... c components, over that for 0."""
-    n = evidence.linear.shape[2]
-    everything = [evidence.posterior(range(PARTS), c).gain for c in range(1, n + 1)]
-    used = [evidence.posterior(parts, c).gain for c in range(1, n + 1)]
-    return torch.stack([torch.zeros_like(everything[0]), *(a - u for a, u in zip(everything, used, strict=True))])
+    n = found.linear.shape[2]
+    gains = [found.posterior(n_components=c).gain - found.posterior(parts, c).gain for c in range(1, n + 1)]
+    return torch.stack([torch.zeros_like(gains[0]), *gains])
 
 
 def _symmetric(lower: Tensor, size: int) -> Tensor:

@@ -1,9 +1,9 @@
 """How fine and how many: the radius and the number of components that predict held-out tilts best.
 
 Each quarter of the tilts of every particle is held out once. Components are fitted to the other three, coordinates are
-found from these alone, and the held-out tilts are scored by their log likelihood given those coordinates. Noise that was
-fitted predicts nothing and costs likelihood, so that the score falls when the low-pass is opened too far, and with each
-component too many.
+found from these alone, and the held-out tilts are scored by their log likelihood given those coordinates. Noise that
+was fitted predicts nothing and costs likelihood, so that the score falls when the low-pass is opened too far, and with
+each component too many.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_statistics import PARTS, SliceMatrices, SliceStatistics
-from tomodrgn.model.subspace_em import SubspaceEm, canonical, held_out_gain
+from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, held_out_gain
 
 __all__ = ["SearchStage", "SubspaceSearch", "stage_radii"]
 
 FIRST_SHELL, GROWTH = 4, 1.2
-ITERATIONS = 8
-SIGNIFICANT = 3.0  # standard errors
+FIRST_ITERATIONS, ITERATIONS = 16, 8
+SPARE = 2  # components tested beyond those that were found
+SIGNIFICANT, SMALLEST = 3.0, 3.0  # standard errors; natural units of log likelihood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +39,29 @@ class SearchStage:
         Log likelihood of held-out tilts by 0, 1 ... c components over that by none, summed over particles, (c + 1,).
     error
         Standard error of what each component adds, (c,).
+    components
+        Fitted without the last part of the tilts, (c, v).
     """
 
     radius: float
     gain: Float32[Tensor, " n"]
     error: Float32[Tensor, " c"]
+    components: Tensor
 
     @property
     def n_components(self) -> int:
-        """Number of leading components that each add more than `SIGNIFICANT` standard errors."""
-        added = self.gain.diff() > SIGNIFICANT * self.error
-        return int(added.int().cumprod(dim=0).sum())
+        """Number of leading components that each add more than chance would."""
+        added = self.gain.diff()
+        return int(((added > SIGNIFICANT * self.error) & (added > SMALLEST)).int().cumprod(dim=0).sum())
+
+    def score(self, wanted: int | None = None) -> float:
+        """Held-out gain by `wanted` components; None takes as many as this stage suggests."""
+        return float(self.gain[self.n_components if wanted is None else wanted])
+
+    @property
+    def overfits(self) -> bool:
+        """Whether even the first component predicts held-out tilts worse than none, beyond chance."""
+        return float(self.gain[1]) < -SIGNIFICANT * float(self.error[0])
 
 
 @dataclass(kw_only=True)
@@ -57,7 +70,7 @@ class SubspaceSearch:
 
     Parameters
     ----------
-    statistics
+    blocks
         Residuals of all images.
     box_px
         Side of the images.
@@ -65,59 +78,61 @@ class SubspaceSearch:
         Variance of the noise in each Fourier shell, (s,).
     mask
         Real-space mask of the components.
-    n_components
-        Number of components tested.
+    max_components
+        Most components that are tested.
+    wanted
+        Number of components that the score is of; None takes what each stage suggests.
     """
 
-    statistics: Sequence[SliceStatistics]
+    blocks: Sequence[SliceStatistics]
     box_px: int
     noise: Float32[Tensor, " s"]
     mask: Float32[Tensor, "d d d"]
-    n_components: int
+    max_components: int
+    wanted: int | None = None
     seed: int
     stages: list[SearchStage] = field(default_factory=list)
 
-    def run(self, radii: Sequence[float], wanted: int | None = None) -> Iterator[SearchStage]:
-        """Score radii from low to high; ends after the best one was followed by a worse one.
-
-        Parameters
-        ----------
-        wanted
-            Number of components that the score is of; None takes what each stage suggests.
-        """
-        components: list[Tensor | None] = [None] * PARTS
-        best = -float("inf")
+    def run(self, radii: Sequence[float]) -> Iterator[SearchStage]:
+        """Score radii from low to high; ends after the best one was followed by a worse one."""
+        kept: list[Tensor | None] = [None] * PARTS
         for radius in radii:
-            lattice = VoxelLattice.within(self.box_px, radius, device=self.mask.device)
-            matrices = SliceMatrices.of(self.statistics, radius, len(lattice))
-            gains = torch.zeros(())
-            for held_out in range(PARTS):
-                parts = [part for part in range(PARTS) if part != held_out]
-                em = SubspaceEm(matrices, lattice, self.noise, mask=self.mask, parts=parts)
-                started = components[held_out]
-                if started is None:
-                    found = em.random_start(self.n_components, self.seed)
-                else:
-                    found = torch.nn.functional.pad(started, (0, len(lattice) - started.shape[1]))
-                for _ in range(ITERATIONS if started is not None else 2 * ITERATIONS):
-                    found, _ = em.step(found)
-                components[held_out] = found = canonical(found)
-                gains = gains + held_out_gain(em.evidence(found), parts)
-            stage = SearchStage(
-                radius=radius,
-                gain=gains.sum(dim=1),
-                error=gains.diff(dim=0).std(dim=1) * gains.shape[1] ** 0.5,
-            )
+            stage = self._stage(radius, kept)
+            n = stage.n_components
+            while self.wanted is None and n == len(stage.error) < self.max_components:
+                kept = [None] * PARTS
+                stage = self._stage(radius, kept, n_components=min(2 * n + SPARE, self.max_components))
+                n = stage.n_components
             self.stages.append(stage)
             yield stage
-            score = float(stage.gain[stage.n_components if wanted is None else wanted])
-            if score < best:
+            if stage.overfits or stage.score(self.wanted) < self.best().score(self.wanted):
                 return
-            best = max(score, best)
+            kept = [c if self.wanted or c is None else c[: max(n + SPARE, 2)] for c in kept]
 
-    def best(self, wanted: int | None = None) -> SearchStage:
+    def best(self) -> SearchStage:
         """The stage under which held-out tilts were predicted best."""
-        return max(self.stages, key=lambda stage: float(stage.gain[stage.n_components if wanted is None else wanted]))
+        return max(self.stages, key=lambda stage: stage.score(self.wanted))
+
+    def _stage(self, radius: float, kept: list[Tensor | None], n_components: int | None = None) -> SearchStage:
+        """Fit at one radius, from what was kept of the last one, which is replaced."""
+        lattice = VoxelLattice.within(self.box_px, radius, device=self.mask.device)
+        matrices = SliceMatrices.of(self.blocks, radius, len(lattice))
+        n = self.wanted or n_components or min(2 * SPARE, self.max_components)
+        gains = torch.zeros(())
+        for held_out in range(PARTS):
+            parts = [part for part in range(PARTS) if part != held_out]
+            em = SubspaceEm(lattice, self.noise, self.mask, parts)
+            before = kept[held_out]
+            if before is None:
+                found, iterations = em.random_start(matrices, n, self.seed), FIRST_ITERATIONS
+            else:
+                found, iterations = lattice.widened(before), ITERATIONS
+            for _ in range(iterations):
+                found = em.step([matrices], found)
+            kept[held_out] = found = canonical(found)
+            gains = gains + held_out_gain(evidence(matrices, found, em.noise), parts)
+        error = gains.diff(dim=0).std(dim=1) * gains.shape[1] ** 0.5
+        return SearchStage(radius=radius, gain=gains.sum(dim=1), error=error, components=found)
 
 
 def stage_radii(box_px: int, max_radius: float) -> list[float]:

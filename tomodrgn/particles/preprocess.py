@@ -121,11 +121,12 @@ class FourierBatch:
         the same statistics as if it were not. Images that were dose weighted were multiplied by exposure filter and
         scale; the scale is taken for a part of f, as their writers do. Without exposure weighting f is the CTF.
         """
+        values = (self.values if self.ctf_premultiplied else self.values * self.ctf) * self.kept
+        power = self.ctf.square() * self.kept
         if self.dose_weighted:
-            return self.gridding_terms()
+            return values, power * self.weighting.square()
         exposure = self.weighting / self.image_weights[:, None].clamp(min=1e-6)
-        numerator, denominator = self.gridding_terms()
-        return numerator, denominator * exposure
+        return values * self.weighting, power * self.weighting * exposure
 
     def points(self) -> DecodePoints:
         """Every kept frequency of every image as one list of decoder coordinates and targets."""
@@ -196,6 +197,11 @@ class Preprocessor:
             ctf_premultiplied=self.particles.ctf_premultiplied,
             dose_weighted=self.particles.dose_weighted,
         )
+
+    @property
+    def window_power(self) -> float:
+        """Mean square of the window: what it leaves of the power of white noise."""
+        return float(self._window.square().mean())
 
     def _transform(self, images: Tensor, rows: Tensor) -> Tensor:
         windowed = _windowed(fourier.fourier_crop(images, self.particles.box_px), self._window)

@@ -1,0 +1,181 @@
+"""The whole fit of a linear subspace: average, noise, search on held-out tilts, components, coordinates.
+
+Memory: statistics of images take about 80 bytes a Fourier coefficient, at their peak. If those of all particles exceed
+`LinearConfig.memory_gib`, the search and the first iterations see a random part of the particles (at least 1,000 of
+them, up to a radius that fits), and the last iterations and the coordinates come from passes over all particles, a
+block of 4 million pixels at a time. Beside that, maps and grids take about 400 d^3 bytes at box d: 0.9 GB at box 128.
+Tables of the particles (some 200 bytes an image) come on top, and nothing else grows with the number of particles.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from tomodrgn.config import LinearConfig
+from tomodrgn.imaging import grid
+from tomodrgn.imaging.lattice import VoxelLattice
+from tomodrgn.imaging.masks import density_mask
+from tomodrgn.model.linear import LinearLatents, LinearSubspace, residual_matrices
+from tomodrgn.model.slice_reader import SliceReader
+from tomodrgn.model.slice_statistics import SliceMatrices, SliceStatistics
+from tomodrgn.model.subspace_em import SubspaceEm
+from tomodrgn.model.subspace_search import SearchStage, SubspaceSearch, stage_radii
+from tomodrgn.particles.preprocess import Preprocessor
+
+__all__ = ["SubspaceFit", "fit_subspace"]
+
+logger = logging.getLogger(__name__)
+BYTES_PER_POINT = 80
+FEWEST_PARTICLES = 1000
+PASSES = 2  # over all particles, after a fit to a part of them
+REGULARISATION = 0.01  # of the mean denominator in a shell
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubspaceFit:
+    """A fitted subspace, the coordinates of all particles, and how the fit came about."""
+
+    subspace: LinearSubspace
+    latents: LinearLatents
+    stages: list[SearchStage]
+    suggested_components: int
+    """Number of components that help to predict held-out tilts; 0 where there is nothing to be found."""
+
+
+@torch.no_grad()
+def fit_subspace(
+    preprocessor: Preprocessor,
+    config: LinearConfig,
+    *,
+    seed: int = 0,
+    on_stage: Callable[[SearchStage], None] = lambda stage: None,
+) -> SubspaceFit:
+    """Fit a linear subspace to all particles of a preprocessor's set.
+
+    Parameters
+    ----------
+    on_stage
+        Called after every stage of the search; an exception of its own ends the fit.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two particles have images.
+    """
+    reader = SliceReader(preprocessor, seed=seed)
+    chosen, limit = _affordable(reader, config.memory_gib * 2**30, seed)
+    everything = len(chosen) == len(reader.particles)
+    whole = everything and limit == preprocessor.config.max_radius
+    consensus, blocks = _average(reader, config.mask_radius, keep=whole)
+    _tell_of_blank(reader)
+    if not whole:
+        blocks = [block for _, block in reader.limited(limit).blocks(chosen)]
+    noise = _subtract(reader, consensus, blocks)
+    mask = _mask(consensus, config)
+    search = SubspaceSearch(
+        blocks=blocks,
+        box_px=reader.particles.box_px,
+        noise=noise,
+        mask=mask,
+        max_components=config.max_components,
+        wanted=config.n_components,
+        seed=seed,
+    )
+    radii = stage_radii(reader.particles.box_px, limit)
+    for stage in search.run(radii if config.component_radius is None else [min(config.component_radius, limit)]):
+        on_stage(stage)
+    best = search.best()
+
+    lattice = VoxelLattice.within(reader.particles.box_px, best.radius, device=preprocessor.device)
+    em = SubspaceEm(lattice, noise, mask)
+    components = best.components[: config.n_components or max(best.n_components, 1)]
+    matrices = SliceMatrices.of(blocks, best.radius, len(lattice))
+    for _ in range(config.iterations):
+        components = em.step([matrices], components)
+    narrow = reader.limited(best.radius)
+    if not everything:
+        for _ in range(PASSES):
+            components = em.step(residual_matrices(narrow, consensus), components)
+    subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
+    latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
+    return SubspaceFit(subspace=subspace, latents=latents, stages=search.stages, suggested_components=best.n_components)
+
+
+def _affordable(reader: SliceReader, budget: float, seed: int) -> tuple[np.ndarray, float]:
+    """Positions of the particles whose statistics fit into a budget of bytes, and up to which radius."""
+    k, images = len(reader.particles), reader.particles.n_images / len(reader.particles)
+    highest = reader.preprocessor.config.max_radius
+
+    def affordable(radius: float) -> int:
+        return int(budget / (BYTES_PER_POINT * images * max(reader.points_per_image(radius), 1)))
+
+    if affordable(highest) >= k:
+        return np.arange(k), highest
+    n = max(min(k, FEWEST_PARTICLES), affordable(highest))
+    radii = stage_radii(reader.particles.box_px, highest)
+    limit = max((r for r in radii if affordable(r) >= n), default=radii[0])
+    n = max(min(n, affordable(limit)), min(k, 2))
+    logger.info("the search sees %d of %d particles, up to %.3f cycles per pixel", n, k, limit)
+    return np.sort(np.random.default_rng([seed, 1]).permutation(k)[:n]), limit
+
+
+def _average(
+    reader: SliceReader, radius: float, *, keep: bool
+) -> tuple[Float32[Tensor, "d d d"], list[SliceStatistics]]:
+    """Weighted average of all images in a soft sphere; and the statistics that were read, if they shall be kept."""
+    lattice = reader.lattice
+    sums = torch.zeros(3, len(lattice), device=lattice.index.device)
+    kept = []
+    for _, block in reader.blocks():
+        block.add_voxel_sums(sums)
+        kept += [block] * keep
+    denominator = sums[2] + REGULARISATION * lattice.shell_mean(sums[2])
+    values = torch.complex(sums[0], sums[1]) / denominator.clamp(min=1e-9)
+    mask = grid.soft_spherical_mask(lattice.box_px, radius, device=sums.device)
+    return lattice.volumes(values[None], sharpen=True)[0] * mask, kept
+
+
+def _subtract(
+    reader: SliceReader, consensus: Float32[Tensor, "d d d"], blocks: list[SliceStatistics]
+) -> Float32[Tensor, " s"]:
+    """Take the average from the statistics; the noise variance that is left in each shell."""
+    gradient = reader.lattice.with_gradient(consensus)
+    power = torch.zeros(2, reader.particles.box_px // 2 + 1, device=consensus.device)
+    for block in blocks:
+        block.subtract(gradient)
+        block.add_shell_power(power, reader.particles.box_px)
+    noise = power[0] / power[1].clamp(min=1e-9)
+    # The window took some of the noise, but nearly none of the signal: what counts is the noise before it.
+    return noise / reader.preprocessor.window_power
+
+
+def _mask(consensus: Float32[Tensor, "d d d"], config: LinearConfig) -> Float32[Tensor, "d d d"]:
+    if config.component_mask == "density":
+        return density_mask(consensus, config.mask_radius)
+    return grid.soft_spherical_mask(len(consensus), config.mask_radius, device=consensus.device)
+
+
+def _tell_of_blank(reader: SliceReader) -> None:
+    particles = reader.particles
+    if not reader.blank.any():
+        return
+    shown = np.add.reduceat(~reader.blank, particles.offsets[:-1])
+    empty = particles.particle_id[shown == 0]
+    if len(empty) > len(particles) - 2:
+        raise ValueError(
+            f"Got {len(particles) - len(empty)} particles with images that are not constant in "
+            f"{particles.source.path}, expected two or more. Check the extraction."
+        )
+    logger.warning(
+        "%d images of %s hold one value everywhere and are left out%s",
+        reader.blank.sum(),
+        particles.source.path,
+        f"; nothing is known of {len(empty)} particles, first {empty[0]}" if len(empty) else "",
+    )
