@@ -376,8 +376,10 @@ def test_scale_of_some_images_follows_the_seed(tmp_path):
     assert first == again != other
 
 
-@pytest.mark.parametrize(("bad", "words"), [(np.nan, "not finite"), (np.inf, "not finite"), (5.0, "constant images")])
-def test_scale_of_unusable_images_is_refused(tmp_path, bad, words):
-    particles = particle_set(tmp_path, [np.full((2, 8, 8), bad, np.float32)])
+@pytest.mark.parametrize(("first_pixel", "words"), [(5.0, "constant images"), (1e30, "too large")])
+def test_scale_of_unusable_images_is_refused(tmp_path, first_pixel, words):
+    images = np.full((2, 8, 8), 5.0, np.float32)
+    images[:, 0, 0] = first_pixel
+    particles = particle_set(tmp_path, [images])
     with pytest.raises(ValueError, match=words):
         estimate_scale(particles, PLAIN)

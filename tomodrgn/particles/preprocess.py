@@ -239,7 +239,7 @@ def estimate_scale(particles: ParticleSet, config: PreprocessConfig, *, n_images
     Raises
     ------
     ValueError
-        If the images drawn are all constant or hold values that are not finite.
+        If the images drawn are all constant or too large for single precision, or a pixel is not finite.
     """
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(particles.n_images)[:n_images])
@@ -249,7 +249,7 @@ def estimate_scale(particles: ParticleSet, config: PreprocessConfig, *, n_images
     values = fourier.rfft2_centred(windowed).flatten(1)[:, kept.index]
     scale = float(values.abs().square().mean().sqrt())
     if not np.isfinite(scale) or scale == 0.0:
-        found = "values that are not finite" if not np.isfinite(scale) else "constant images"
+        found = "numbers too large for single precision" if not np.isfinite(scale) else "constant images"
         raise ValueError(
             f"Got {found} among {len(rows)} images of {particles.source.path}, expected real micrograph contrast. "
             "Check the extraction, or leave the affected particles out."
