@@ -124,8 +124,8 @@ class SourceTable:
         bad = np.flatnonzero((values < low) | (values > high))
         if len(bad):
             raise ValueError(
-                f"Got {values[bad[0]]:g} as _{column} of {self._row(int(bad[0]))} in {self.place} ({len(bad)} such cells), "
-                f"expected {low:g} to {high:g}. Correct the column or its unit."
+                f"Got {values[bad[0]]:g} as _{column} of {self._row(int(bad[0]))} in {self.place} "
+                f"({len(bad)} such cells), expected {low:g} to {high:g}. Correct the column or its unit."
             )
         return values
 
