@@ -214,12 +214,13 @@ def test_existing_output_is_refused_before_the_work(
     assert "nowhere" not in error
 
 
-def test_reference_of_another_box_is_refused(small_particles, tmp_path, capsys):
-    write_volume(tmp_path / "reference.mrc", np.zeros((8, 8, 8), np.float32), 8.0)
+@pytest.mark.parametrize(("box", "voxel_size"), [(8, 8.0), (32, 4.0)])
+def test_reference_on_another_grid_is_refused(small_particles, tmp_path, capsys, box, voxel_size):
+    write_volume(tmp_path / "reference.mrc", np.zeros((box, box, box), np.float32), voxel_size)
     arguments = ["backproject", small_particles.source.path, tmp_path / "out"]
     code, error = fails(capsys, *arguments, "--reference", tmp_path / "reference.mrc")
     assert code == 2
-    assert "reference.mrc of shape (8, 8, 8)" in error
+    assert f"reference.mrc of {box} px and {voxel_size:g} angstrom/px, expected those of the images, 32 px" in error
     assert not (tmp_path / "out").exists()
 
 

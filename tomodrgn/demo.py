@@ -60,7 +60,7 @@ class DemoResult:
         rows["run folder"] = self.folder / "run"
         rows["maps"] = f"{self.folder / 'run/volumes/kmeans3'} and {self.folder / 'backproject'}"
         rows["figures"] = self.folder / "figures"
-        rows["notebook"] = 'pip install "tomodrgn[notebook]" && jupyter lab notebooks/00_quickstart.ipynb'
+        rows["notebook"] = 'python -m pip install ".[notebook]" && jupyter lab notebooks/00_quickstart.ipynb'
         return rows
 
 

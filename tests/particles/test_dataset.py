@@ -90,6 +90,17 @@ def test_stack_that_changed_is_refused_by_name(particles):
         TiltDataset(particles).read_images(np.arange(4, 8))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_pixels_that_are_no_numbers_are_refused_by_name(tmp_path, value, dtype):
+    images = numbered(dtype)
+    images[2][1, 3, 0] = value
+    reader = TiltDataset(particle_set(tmp_path, images))
+    assert len(reader.read_images(np.arange(4))) == 4
+    with pytest.raises(ValueError, match=r"not finite in image 2 of .*p2\.mrcs \(particle 'p2'; 1 of 13 images read\)"):
+        reader.read_images(np.arange(13))
+
+
 # --- which particles and images ---------------------------------------------------------------------------------------
 
 

@@ -131,7 +131,7 @@ def test_coefficients_are_those_of_the_full_images(simulated: ParticleSet) -> No
     index = [per_field[tuple(k)] for k in (small.frequencies * 16).round().int().tolist()]
     assert len(index) > 60
     np.testing.assert_allclose(coefficients(small), coefficients(whole)[:, index] * (16 / 24), atol=2e-4, rtol=1e-4)
-    for name in ("ctf", "weighting", "kept", "transfer"):
+    for name in ("ctf", "exposure", "kept", "transfer"):
         torch.testing.assert_close(getattr(small, name), getattr(whole, name)[:, index], atol=1e-4, rtol=1e-4)
 
 

@@ -147,13 +147,15 @@ def test_cryosrpnt_with_everything(tmp_path: Path) -> None:
 
 def test_doubtful_values_are_reported(warp: WarpSeries, caplog: pytest.LogCaptureFixture) -> None:
     scale = [f"{x}" for x in (1.2, 0.5, 0.5, 0.5, 0.5)]
-    warp.rows = warp.rows.assign(rlnCtfScalefactor=scale, rlnCtfBfactor="4.0", rlnRandomSubset=list("12222"))
+    warp.rows = warp.rows.assign(
+        rlnCtfScalefactor=scale, rlnCtfBfactor=["4.0", "4.0", "4.0", "0", "-8"], rlnRandomSubset=list("12222")
+    )
     particles = read_particles(warp.write())
     assert "1 values of rlnCtfScalefactor above 1" in caplog.text
-    assert "rlnCtfBfactor above 0" in caplog.text
+    assert "rlnCtfBfactor above 0 in 3 rows (the first is row 1)" in caplog.text
     assert "half sets (rlnRandomSubset) that differ" in caplog.text
     assert particles.tilt_deg[0] == 0
-    assert not particles.dose_e_per_angst2.any()
+    assert particles.dose_e_per_angst2.tolist() == [0, 0, 0, 0, 2]
     assert particles.half_set.tolist() == [0, 2]
 
 
@@ -192,6 +194,15 @@ def drop(*columns: str) -> object:
         (bad_cell("rlnImageName", "0@particleseries/001.mrcs"), ["from 1"]),
         (bad_cell("rlnImageName", "4@particleseries/001.mrcs"), ["image 4 of", "001.mrcs, which holds 3"]),
         (bad_cell("rlnDetectorPixelSize", "6.0"), ["several values of the pixel size", "5 (4 rows), 6 (1 rows)"]),
+        (bad_cell("rlnVoltage", "0"), ["0 as _rlnVoltage of row 1 (particle", "expected 1 to 5000"]),
+        (bad_cell("rlnVoltage", "300000"), ["300000 as _rlnVoltage of row 1"]),
+        (bad_cell("rlnAmplitudeContrast", "1.5"), ["1.5 as _rlnAmplitudeContrast", "expected 0 to 1"]),
+        (bad_cell("rlnCtfScalefactor", "-0.5"), ["-0.5 as _rlnCtfScalefactor"]),
+        (bad_cell("rlnDetectorPixelSize", "0"), ["0 as _rlnDetectorPixelSize", "expected 0.001 to 10000"]),
+        (
+            bad_cell("rlnImageName", "2@particleseries/001.mrcs"),
+            ["image 2 of particleseries/001.mrcs twice for particle", "in row 2 (1 such rows)"],
+        ),
         (drop("rlnDetectorPixelSize"), ["without _rlnDetectorPixelSize", "found rlnMagnification"]),
         (drop("rlnSphericalAberration"), ["without _rlnSphericalAberration"]),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -135,16 +136,18 @@ class Recorded(Blobs):
     """The blobs as recorded: times CTF, and as upstream software may have changed them."""
 
     def __init__(self, *, premultiplied: bool, dose_weighted: bool, invert: bool, fading: bool = False) -> None:
+        """Dose-weighted images fade with the exposure, and others where `fading`."""
         super().__init__(seed=1)
         self.flags = {"ctf_premultiplied": premultiplied, "dose_weighted": dose_weighted, "invert": invert}
         k = fourier.half_frequencies_xy(BOX) / PIXEL
         table = torch.tensor(ctf_parameters(5).table())
         factor = contrast_transfer(k.reshape(-1, 2), table).reshape(5, BOX, -1)
-        weight = exposure_weights(k.norm(dim=-1).flatten(), torch.tensor(DOSE).float(), table[:, 4]).view_as(factor)
-        weight = weight * torch.tensor(SCALE).float()[:, None, None]
+        faded = exposure_weights(k.norm(dim=-1).flatten(), torch.tensor(DOSE).float(), table[:, 4]).view_as(factor)
         self.factor = factor.square() if premultiplied else factor
         if dose_weighted:
-            self.factor = self.factor * (weight.square() if fading else weight)
+            self.factor = self.factor * faded * torch.tensor(SCALE).float()[:, None, None]
+        if dose_weighted or fading:
+            self.factor = self.factor * faded
         if invert:
             self.factor = -self.factor
 
@@ -152,8 +155,8 @@ class Recorded(Blobs):
         half = fourier.rfft2_centred(torch.from_numpy(super().images()).float())
         return fourier.irfft2_centred(half * self.factor, BOX).numpy()
 
-    def batch(self, folder: Path, config: PreprocessConfig = PLAIN) -> FourierBatch:
-        known = {"ctf": ctf_parameters(5), "dose_e_per_angst2": DOSE, "tilt_deg": TILT, "image_scale": SCALE}
+    def batch(self, folder: Path, config: PreprocessConfig = PLAIN, tilt_deg: np.ndarray = TILT) -> FourierBatch:
+        known = {"ctf": ctf_parameters(5), "dose_e_per_angst2": DOSE, "tilt_deg": tilt_deg, "image_scale": SCALE}
         return batch_of(self.particles(folder, **known, **self.flags), config)
 
 
@@ -171,7 +174,7 @@ def test_transfer_is_what_lies_between_the_particle_and_the_images(tmp_path, pre
 @pytest.mark.parametrize("premultiplied", [False, True])
 @pytest.mark.parametrize("dose_weighted", [False, True])
 def test_gridding_terms_recover_the_particle(tmp_path, premultiplied, dose_weighted):
-    """Quotient of summed terms is the particle; dose-weighted images are taken to fade with the exposure, too."""
+    """The quotient of the terms is the particle."""
     recorded = Recorded(premultiplied=premultiplied, dose_weighted=dose_weighted, invert=True, fading=True)
     batch = recorded.batch(tmp_path, PreprocessConfig(window=False))
     numerator, denominator = batch.gridding_terms()
@@ -181,37 +184,40 @@ def test_gridding_terms_recover_the_particle(tmp_path, premultiplied, dose_weigh
     np.testing.assert_allclose(numerator.numpy(), denominator.numpy() * expected, atol=3e-3)
 
 
-def test_gridding_terms_weigh_each_image_once(tmp_path):
-    """Denominators by hand: ctf^2 w as recorded, (ctf w)^2 where upstream has weighted already."""
+def test_gridding_terms_are_the_same_whatever_the_images_were_multiplied_by(tmp_path):
     config = PreprocessConfig(window=False)
-    for premultiplied in (False, True):
-        for weighted in (False, True):
-            flags = {"premultiplied": premultiplied, "dose_weighted": weighted, "invert": False}
-            batch = Recorded(**flags).batch(tmp_path / str(flags), config)
-            _, denominator = batch.gridding_terms()
-            w = batch.weighting.square() if weighted else batch.weighting
-            torch.testing.assert_close(denominator, batch.ctf.square() * w * batch.kept)
+    found = []
+    for premultiplied, dose_weighted in itertools.product((False, True), repeat=2):
+        flags = {"premultiplied": premultiplied, "dose_weighted": dose_weighted, "invert": False, "fading": True}
+        # Weights of the tilts: their cosine as recorded, the scale where it was multiplied in; made equal here.
+        recorded = Recorded(**flags)
+        found.append(recorded.batch(tmp_path / str(flags), config, tilt_deg=np.rad2deg(np.arccos(SCALE))))
+    for batch in found:
+        numerator, denominator = batch.gridding_terms()
+        weights = batch.kept * torch.tensor(SCALE).float()[:, None]
+        torch.testing.assert_close(denominator, (batch.ctf * batch.exposure).square() * weights)
+        np.testing.assert_allclose(numerator.numpy(), found[0].gridding_terms()[0].numpy(), atol=2e-3)
 
 
-def test_weights_are_exposure_filter_times_cosine_of_the_tilt(tmp_path):
+def test_weights_are_the_cosine_of_the_tilt_where_the_exposure_is_not_too_high(tmp_path):
     batch = Recorded(premultiplied=False, dose_weighted=False, invert=False).batch(
         tmp_path, PreprocessConfig(window=False)
     )
     radius = batch.frequencies.norm(dim=-1).numpy() / PIXEL
     critical = 0.24499 * radius**-1.6649 + 2.8141
-    expected = np.exp(-DOSE[:, None] / (2 * critical)) * np.cos(np.deg2rad(TILT))[:, None]
-    np.testing.assert_allclose(batch.weighting.numpy(), expected, rtol=1e-4)
-    np.testing.assert_array_equal(batch.kept.numpy(), DOSE[:, None] <= 2.51284 * critical)
-    torch.testing.assert_close(batch.loss_weights, batch.weighting * batch.kept)
+    kept = DOSE[:, None] <= 2.51284 * critical
+    np.testing.assert_allclose(batch.exposure.numpy(), np.exp(-DOSE[:, None] / (2 * critical)), rtol=1e-4)
+    np.testing.assert_array_equal(batch.kept.numpy(), kept)
+    np.testing.assert_allclose(batch.loss_weights, np.cos(np.deg2rad(TILT))[:, None] * kept, rtol=1e-6)
 
 
-def test_upstream_scale_takes_the_place_of_the_tilt_weight(tmp_path):
-    batch = Recorded(premultiplied=True, dose_weighted=True, invert=False).batch(
-        tmp_path, PreprocessConfig(window=False)
-    )
-    radius = batch.frequencies.norm(dim=-1).numpy() / PIXEL
-    expected = np.exp(-DOSE[:, None] / (2 * (0.24499 * radius**-1.6649 + 2.8141))) * SCALE[:, None]
-    np.testing.assert_allclose(batch.weighting.numpy(), expected, rtol=1e-4)
+def test_dose_weighted_images_carry_their_weights(tmp_path):
+    recorded = Recorded(premultiplied=True, dose_weighted=True, invert=False)
+    batch = recorded.batch(tmp_path, PreprocessConfig(window=False))
+    np.testing.assert_allclose(batch.image_weights, SCALE, rtol=1e-6)
+    torch.testing.assert_close(batch.loss_weights, batch.kept)
+    expected = (batch.ctf * batch.exposure).square() * batch.image_weights[:, None]
+    torch.testing.assert_close(batch.transfer, expected)
 
 
 def test_weights_can_be_left_out(tmp_path):
@@ -244,7 +250,7 @@ def test_voltage_of_the_exposure_filter_is_that_of_the_image(tmp_path):
     exposed = {"dose_e_per_angst2": np.array([20.0])}
     config = PreprocessConfig(window=False)
     at_300, at_200, unknown = (
-        batch_of(particle_set(tmp_path, [images], ctf=ctf, **exposed), config).weighting
+        batch_of(particle_set(tmp_path, [images], ctf=ctf, **exposed), config).exposure
         for ctf in (ctf_parameters(1), ctf_parameters(1, voltage_kv=200.0), None)
     )
     torch.testing.assert_close(at_200, at_300 ** (1 / 0.8))
@@ -272,7 +278,17 @@ def test_taken_images_keep_their_own_numbers(tmp_path):
     keep = torch.tensor([True, False, False, True, True])
     taken = batch.take_images(keep)
     assert (taken.n_particles, taken.owner.tolist()) == (1, [0, 0, 0])
-    for name in ("values", "ctf", "weighting", "kept", "rotations", "transfer", "loss_weights", "encoder_input"):
+    for name in (
+        "values",
+        "ctf",
+        "exposure",
+        "image_weights",
+        "kept",
+        "rotations",
+        "transfer",
+        "loss_weights",
+        "encoder_input",
+    ):
         torch.testing.assert_close(getattr(taken, name), getattr(batch, name)[keep])
 
 
@@ -360,8 +376,10 @@ def test_scale_of_some_images_follows_the_seed(tmp_path):
     assert first == again != other
 
 
-@pytest.mark.parametrize(("bad", "words"), [(np.nan, "not finite"), (np.inf, "not finite"), (5.0, "constant images")])
-def test_scale_of_unusable_images_is_refused(tmp_path, bad, words):
-    particles = particle_set(tmp_path, [np.full((2, 8, 8), bad, np.float32)])
+@pytest.mark.parametrize(("first_pixel", "words"), [(5.0, "constant images"), (1e30, "too large")])
+def test_scale_of_unusable_images_is_refused(tmp_path, first_pixel, words):
+    images = np.full((2, 8, 8), 5.0, np.float32)
+    images[:, 0, 0] = first_pixel
+    particles = particle_set(tmp_path, [images])
     with pytest.raises(ValueError, match=words):
         estimate_scale(particles, PLAIN)

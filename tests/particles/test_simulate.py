@@ -157,9 +157,7 @@ def test_depth_adds_to_defocus_as_in_warp() -> None:
 @pytest.mark.parametrize("premultiplied", [False, True])
 def test_default_flags_of_the_reader_undo_the_images(tmp_path: Path, dialect: str, *, premultiplied: bool) -> None:
     """Preprocessed images are transfer x slice of the truth, the slice summed voxel by voxel."""
-    particles = simulate(
-        tmp_path, dialect=dialect, premultiplied=premultiplied, noise=False, radiation_damage=False, shift_std_px=1.5
-    )
+    particles = simulate(tmp_path, dialect=dialect, premultiplied=premultiplied, noise=False, shift_std_px=1.5)
     assert particles.ctf_premultiplied is premultiplied
     truth, volumes = read_truth(tmp_path), truth_volumes(tmp_path)
     preprocess = Preprocessor(particles, PreprocessConfig(window=False, max_radius=0.35), scale=1.0)

@@ -367,7 +367,7 @@ def test_names_are_imported_when_they_are_used():
 def test_without_the_notebook_extra_the_cure_is_named():
     code = "import sys; sys.modules['k3d'] = None\nimport tomodrgn as td\ntd.widgets.VolumeViewer"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert 'pip install "tomodrgn[notebook]"' in done.stderr
+    assert 'pip install ".[notebook]"' in done.stderr
     assert "ImportError" in done.stderr
 
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from jaxtyping import Float32
 
     from tomodrgn.particles.particle_set import ParticleSet
     from tomodrgn.training.run import Run
 
-__all__ = ["Input", "InputOptions", "latent_points", "read_ids"]
+__all__ = ["Input", "InputOptions", "latent_points", "read_ids", "read_reference"]
+
+VOXEL_SIZE_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,27 @@ def _read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype={"particle_id": str, "name": str}, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"Got {path}, expected a CSV file ({error}).") from error
+
+
+def read_reference(path: Path, particles: ParticleSet) -> Float32[np.ndarray, "d d d"]:
+    """A map on the grid of the images: same box, and the same pixel size where its header has one (within 1 %).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If it cannot be read, or has another grid.
+    """
+    from tomodrgn.io.mrc import read_volume
+
+    volume, voxel_size_angst = read_volume(path)
+    box_px, pixel_size_angst = particles.box_px, particles.pixel_size_angst
+    other_size = voxel_size_angst > 0 and abs(voxel_size_angst / pixel_size_angst - 1) > VOXEL_SIZE_TOLERANCE
+    if volume.shape[0] != box_px or other_size:
+        raise ValueError(
+            f"Got reference {path} of {volume.shape[0]} px and {voxel_size_angst:g} angstrom/px, expected those of the "
+            f"images, {box_px} px and {pixel_size_angst:g} angstrom/px. Resample it to their box and pixel size."
+        )
+    return volume
 
 
 def read_ids(path: Path) -> list[str]:

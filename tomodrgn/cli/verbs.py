@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from tomodrgn import __version__
-from tomodrgn.cli.inputs import Input, InputOptions, latent_points, read_ids
+from tomodrgn.cli.inputs import Input, InputOptions, latent_points, read_ids, read_reference
 from tomodrgn.cli.output import ProgressBar, print_comparison, print_facts, print_run, print_table
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 
@@ -243,21 +243,17 @@ def backproject(
     overwrite
         Replace maps that are there already.
     """
-    from tomodrgn.io.atomic import refuse_existing
-    from tomodrgn.io.mrc import read_volume
+    from tomodrgn.io.atomic import refuse_existing, replacing
     from tomodrgn.plots import plot_fsc, save_figures
+    from tomodrgn.volumes.backproject import OUTPUT_FILES
     from tomodrgn.volumes.backproject import backproject as reconstruct
 
-    refuse_existing(out_dir / "fsc.csv", overwrite=overwrite)
+    for name in (*OUTPUT_FILES, "reference_fsc.csv"):
+        refuse_existing(out_dir / name, overwrite=overwrite)
     chosen = (data or InputOptions()).read(particles)
     if particle_ids is not None:
         chosen = chosen.subset(read_ids(particle_ids))
-    known = None if reference is None else read_volume(reference)[0]
-    if known is not None and known.shape[0] != chosen.box_px:
-        raise ValueError(
-            f"Got reference {reference} of shape {known.shape}, expected the box of the images, {chosen.box_px} px. "
-            "Resample it to their box and pixel size."
-        )
+    known = None if reference is None else read_reference(reference, chosen)
     result = reconstruct(chosen, preprocess=preprocess, flip=flip, seed=seed)
     comparison = None if known is None else result.compare(known)
     result.save(out_dir, overwrite=overwrite)
@@ -265,7 +261,8 @@ def backproject(
     print(f"reconstructed {len(chosen)} particles, {chosen.n_images} images; half maps agree to "
           f"{result.resolution_angst:.1f} A (FSC 0.143); maps in {out_dir}")  # fmt: skip
     if comparison is not None:
-        comparison.curve().to_csv(out_dir / "reference_fsc.csv", index=False)
+        with replacing(out_dir / "reference_fsc.csv") as temporary:
+            comparison.curve().to_csv(temporary, index=False)
         save_figures(out_dir, reference_fsc=plot_fsc(comparison.curve()))
         print_comparison(comparison, flipped=flip)
 

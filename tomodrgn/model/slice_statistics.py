@@ -1,7 +1,7 @@
 """All that tilt images say of linear volume models: numerators and denominators at voxels of Fourier space.
 
 Each Fourier coefficient of each image is assigned to the voxel nearest to it (`VoxelLattice`) and enters by its
-numerator and denominator (`FourierBatch.likelihood_terms`). Sums over the voxels of a part of a particle's tilts, and
+numerator and denominator (`FourierBatch.gridding_terms`). Sums over the voxels of a part of a particle's tilts, and
 sums over particles at a voxel, are then products of sparse and small dense matrices.
 """
 
@@ -52,7 +52,7 @@ class SliceStatistics:
         self.n_rows = PARTS * batch.n_particles
         self.images_in_row = torch.bincount(row, minlength=self.n_rows)
         self.radius = batch.frequencies[by_radius].norm(dim=-1)  # (p,)
-        numerator, denominator = (terms[:, by_radius] for terms in batch.likelihood_terms())
+        numerator, denominator = (terms[:, by_radius] for terms in batch.gridding_terms())
         coordinates = grid.slice_coordinates(batch.frequencies[by_radius], batch.rotations)
         voxel, sign, offset = lattice.nearest(coordinates.reshape(-1, 3))
         voxel, sign = voxel.view(numerator.shape), sign.view(numerator.shape)

@@ -148,7 +148,7 @@ class TiltSeriesVae(nn.Module):
     def encode(self, batch: FourierBatch) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b z"]]:
         """Mean and log variance of the latent of each particle of a batch."""
         if not self.config.z_dim:
-            empty = batch.weighting.new_zeros(batch.n_particles, 0)
+            empty = batch.ctf.new_zeros(batch.n_particles, 0)
             return empty, empty
         with torch.autocast(batch.values.device.type, enabled=False):  # positions need all their digits
             seen = self.seen_by_encoder(batch)

@@ -59,7 +59,8 @@ class TiltDataset:
         Raises
         ------
         FileNotFoundError, ValueError
-            If a stack is gone or damaged, or no longer holds the images that it held when the particles were read.
+            If a stack is gone or damaged, no longer holds the images that it held when the particles were read, or
+            has pixels that are not finite.
         """
         box = self.particles.stack_box_px
         images = np.empty((len(image_rows), box, box), dtype=np.float32)
@@ -75,7 +76,20 @@ class TiltDataset:
                     f"expected image {last + 1} of {box} px. The stack has changed: read the particles again."
                 )
             images[wanted] = found[slices[wanted]]
+        self._refuse_non_finite(images, image_rows)
         return images
+
+    def _refuse_non_finite(self, images: np.ndarray, image_rows: np.ndarray) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):  # one sum tells of a batch; its images only if need be
+            if np.isfinite(images.sum(dtype=np.float64)):
+                return
+        bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))
+        row, p = int(image_rows[bad[0]]), self.particles
+        raise ValueError(
+            f"Got pixels that are not finite in image {p.slice_index[row] + 1} of {p.stack_paths[p.stack_index[row]]} "
+            f"(particle {str(p.particle_id[p.image_particle[row]])!r}; {len(bad)} of {len(images)} images read), "
+            "expected real micrograph contrast. Extract the image again, or leave the particle out."
+        )
 
     def read_batch(self, particles: np.ndarray, image_rows: list[np.ndarray]) -> RawBatch:
         """The given images of the given particles (one array of image rows each)."""

@@ -204,14 +204,15 @@ def _doses(rows: SourceTable) -> Float64[np.ndarray, " n"]:
     if not rows.has("rlnCtfBfactor"):
         logger.warning("Got no rlnCtfBfactor in %s: exposures are unknown and taken as 0.", rows.place)
         return np.zeros(len(rows))
-    doses = rows.numbers("rlnCtfBfactor") / -4.0 + 0.0
-    if (doses < 0).any():
+    doses = rows.numbers("rlnCtfBfactor") / -4.0
+    above = np.flatnonzero(doses < 0)
+    if len(above):
         logger.warning(
-            "Got rlnCtfBfactor above 0 in %s (%s rows): exposures cannot be recovered and are taken as 0. "
-            "Write -4 x exposure into that column for dose weighting.", rows.place, (doses < 0).sum(),
+            "Got rlnCtfBfactor above 0 in %s rows (the first is row %s) of %s, expected -4 x exposure. The exposure of "
+            "these images is taken as 0; that of the others is doubtful, too, if the B-factors were refined.",
+            len(above), above[0] + 1, rows.place,
         )  # fmt: skip
-        return np.zeros(len(rows))
-    return doses
+    return doses.clip(min=0.0)
 
 
 def _tilts_deg(scale: np.ndarray | None, n_images: int, place: str) -> Float64[np.ndarray, " n"]:

@@ -55,6 +55,7 @@ def read_image_series(
         else relion_rows(table, dialect, options)
     )
     codes, ids = pd.factorize(rows.particle_id)
+    _refuse_repeated_images(rows, table)
     order = np.lexsort((rows.dose_e_per_angst2, codes)) if by_exposure else np.argsort(codes, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))])
     stack_index, stacks = _stacks(rows, table, places, check=check_stacks)
@@ -86,6 +87,19 @@ def read_image_series(
         source_row=np.flatnonzero(rows.kept)[order],
         source_slot=np.zeros(len(order), dtype=np.int64),
     )
+
+
+def _refuse_repeated_images(rows: ImageRows, table: SourceTable) -> None:
+    """Each image counts once for its particle; particles that differ may share images (symmetry expansion)."""
+    images = pd.DataFrame({"particle": rows.particle_id, "stack": rows.stack, "slice": rows.slice_index})
+    again = np.flatnonzero(images.duplicated())
+    if len(again):
+        particle, stack, position = images.iloc[again[0]]
+        raise ValueError(
+            f"Got image {position + 1} of {stack} twice for particle {particle!r} in {table.place}, the second time in "
+            f"row {np.flatnonzero(rows.kept)[again[0]] + 1} ({len(again)} such rows), expected each image once. Remove "
+            "the rows that repeat others."
+        )
 
 
 def _invert(rows: ImageRows, *, premultiplied: bool) -> bool:

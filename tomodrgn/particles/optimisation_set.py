@@ -14,7 +14,7 @@ from tomodrgn.particles.source_table import SourceTable, one_value, random_subse
 from tomodrgn.particles.stack_files import SearchPlaces, StackFiles, find_stacks
 from tomodrgn.particles.tilt_series import local_defocus_axis, read_tilt_tables
 
-__all__ = ["parse_mask", "read_optimisation_set"]
+__all__ = ["ANGLES", "SUBTOMOGRAM_ANGLES", "parse_mask", "particle_angles_deg", "read_optimisation_set"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def read_optimisation_set(
         tomogram=names[tomogram_of_row],
         half_set=random_subsets(rows),
         offsets=offsets,
-        rotations=rotations @ (subtomogram @ euler_to_rotation(*_angles_deg(rows)))[particle],
+        rotations=rotations @ (subtomogram @ euler_to_rotation(*particle_angles_deg(rows)))[particle],
         shifts_px=np.einsum("nij,nj->ni", rotations[:, :2], origin_angst[particle]) / pixel_size,
         ctf=_ctf(rows, particle, tilts.defocus[table], local_defocus),
         dose_e_per_angst2=tilts.dose[table],
@@ -198,9 +198,10 @@ def _particle_ids(rows: SourceTable) -> np.ndarray:
     return ids
 
 
-def _angles_deg(rows: SourceTable) -> list[Float64[np.ndarray, " k"]]:
+def particle_angles_deg(rows: SourceTable) -> list[Float64[np.ndarray, " k"]]:
+    """Rot, tilt and psi of every particle; of old WarpTools versions without their second factor 180 / pi."""
     angles = [rows.numbers(column) for column in ANGLES]
-    if max(np.abs(angle).max() for angle in angles) > 720:
+    if max(np.abs(angle).max(initial=0.0) for angle in angles) > 720:
         logger.warning(
             "Got particle angles beyond 720 degrees in %s: WarpTools up to 2.0.0dev25 multiplied them by 57.29578 "
             "twice. All angles are divided by that number.", rows.path,

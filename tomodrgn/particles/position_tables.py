@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from tomodrgn.imaging.pose import euler_to_rotation
-from tomodrgn.particles.optimisation_set import ANGLES, DEGREES_TWICE, SUBTOMOGRAM_ANGLES
+from tomodrgn.particles.optimisation_set import ANGLES, SUBTOMOGRAM_ANGLES, particle_angles_deg
 from tomodrgn.particles.particle_set import SourceStar
 from tomodrgn.particles.position_set import Positions, tomogram_root
 from tomodrgn.particles.source_table import SourceTable, with_optics
@@ -262,14 +262,9 @@ def _particle_rotations(rows: SourceTable, kind: str) -> Float64[np.ndarray, "k 
         if not rows.has(*SUBTOMOGRAM_ANGLES):
             logger.warning("Got no rlnAngleRot, Tilt and Psi in %s: particles are taken as not rotated.", rows.place)
         return np.tile(np.eye(3), (len(rows), 1, 1))
-    angles = [rows.numbers(angle) for angle in ANGLES]
-    if kind == "warptools" and max(np.abs(angle).max() for angle in angles) > 720:
-        logger.warning(
-            "Got particle angles beyond 720 degrees in %s: WarpTools up to 2.0.0dev25 multiplied them by 57.29578 "
-            "twice. All angles are divided by that number.", rows.path,
-        )  # fmt: skip
-        angles = [angle / DEGREES_TWICE for angle in angles]
-    return euler_to_rotation(*angles)
+    if kind == "warptools":
+        return euler_to_rotation(*particle_angles_deg(rows))
+    return euler_to_rotation(*(rows.numbers(angle) for angle in ANGLES))
 
 
 def _positions(rows: SourceTable, kind: str, **arrays: np.ndarray) -> Positions:

@@ -2,6 +2,11 @@
 
 The same path serves training, embedding and backprojection. Images of a set that was read at a smaller box are
 Fourier-cropped first (see `fourier.fourier_crop`), so that all else is as for images downsampled on disk.
+
+One model serves all images: ``m (c e V + n)``. V is the slice of the volume, c the CTF, e the exposure filter by which
+the signal fades (Grant & Grigorieff 2015, 10.7554/eLife.06980), n white noise of variance ``1 / w`` with w the cosine
+of the tilt or upstream's scale, and m what the extracting program multiplied the image by: c if premultiplied, ``e w``
+if dose weighted, both, or nothing.
 """
 
 from __future__ import annotations
@@ -59,10 +64,10 @@ class FourierBatch:
     """Observed coefficients, centred and scaled so that their standard deviation is about 1."""
     ctf: Float32[Tensor, "i p"]
     """Contrast transfer function; 1 everywhere for images without one."""
-    weighting: Float32[Tensor, "i p"]
-    """Exposure filter times tilt (or upstream's scale) factor."""
+    exposure: Float32[Tensor, "i p"]
+    """Exposure filter; 1 everywhere where exposure is not modelled."""
     image_weights: Float32[Tensor, " i"]
-    """That tilt (or scale) factor alone."""
+    """Cosine of the tilt, or upstream's scale: the inverse variance of the noise before any multiplication."""
     kept: Float32[Tensor, "i p"]
     """1 where the exposure is below the optimal one, else 0."""
     rotations: Float32[Tensor, "i 3 3"]
@@ -78,22 +83,21 @@ class FourierBatch:
 
     def take_images(self, images: Bool[Tensor, " i"]) -> FourierBatch:
         """The same particles with only the images marked True."""
-        names = ("owner", "values", "ctf", "weighting", "image_weights", "kept", "rotations")
+        names = ("owner", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
         return replace(self, **{name: getattr(self, name)[images] for name in names})
 
     @cached_property
     def transfer(self) -> Float32[Tensor, "i p"]:
-        """Factor between the volume's slice and the observed coefficients, without noise.
-
-        The CTF; its square for premultiplied images; times exposure filter and scale for dose-weighted ones.
-        """
+        """Factor between the volume's slice and the observed coefficients, without noise: ``m c e``."""
         transfer = self.ctf.square() if self.ctf_premultiplied else self.ctf
-        return transfer * self.weighting if self.dose_weighted else transfer
+        transfer = transfer * self.exposure
+        return transfer * self.exposure * self.image_weights[:, None] if self.dose_weighted else transfer
 
-    @property
+    @cached_property
     def loss_weights(self) -> Float32[Tensor, "i p"]:
-        """Weight of each squared error: exposure filter times cosine of the tilt, 0 where not kept."""
-        return self.weighting * self.kept
+        """Weight of each squared error, 0 where not kept: w, or 1 for dose-weighted images, which carry it already."""
+        weights = (self.image_weights > 0).float() if self.dose_weighted else self.image_weights
+        return weights[:, None] * self.kept
 
     @cached_property
     def encoder_input(self) -> Float32[Tensor, "i p 2"]:
@@ -102,31 +106,17 @@ class FourierBatch:
         return torch.view_as_real(values if self.ctf_premultiplied else values * torch.sign(self.ctf))
 
     def gridding_terms(self) -> tuple[Complex64[Tensor, "i p"], Float32[Tensor, "i p"]]:
-        """Numerator and denominator of the weighted least-squares value of the volume at each frequency."""
-        if self.dose_weighted:
-            factor = self.ctf * self.weighting
-            numerator = self.values if self.ctf_premultiplied else self.values * self.ctf
-            return numerator * self.kept, factor.square() * self.kept
-        weights = self.loss_weights
-        numerator = self.values if self.ctf_premultiplied else self.values * self.ctf
-        return numerator * weights, self.ctf.square() * weights
+        """Numerator ``w c e (image / m)`` and denominator ``w (c e)^2``: all that the images tell of the volume.
 
-    def likelihood_terms(self) -> tuple[Complex64[Tensor, "i p"], Float32[Tensor, "i p"]]:
-        """Sufficient statistics of the volume under Gaussian noise: numerator and denominator.
-
-        The image before any multiplication is u = f V + n with the transfer f = CTF x exposure filter and noise n of
-        variance s / w, where w is the tilt factor. All that it says of V is ``w f u`` (numerator) and ``w f^2``
-        (denominator, the precision of V in units of 1 / s); the noise of the numerator has the variance
-        ``s w f^2``. An image that was multiplied by m gives u = image / m, and m cancels: a premultiplied image has
-        the same statistics as if it were not. Images that were dose weighted were multiplied by exposure filter and
-        scale; the scale is taken for a part of f, as their writers do. Without exposure weighting f is the CTF.
+        Their quotient is the weighted least-squares value of the volume at each frequency. Under noise of variance
+        s / w the denominator over s is the precision of that value. As m cancels, the terms are the same whatever the
+        images were multiplied by.
         """
-        values = (self.values if self.ctf_premultiplied else self.values * self.ctf) * self.kept
-        power = self.ctf.square() * self.kept
-        if self.dose_weighted:
-            return values, power * self.weighting.square()
-        exposure = self.weighting / self.image_weights[:, None].clamp(min=1e-6)
-        return values * self.weighting, power * self.weighting * exposure
+        numerator = self.values if self.ctf_premultiplied else self.values * self.ctf
+        weighted_exposure = self.exposure * self.image_weights[:, None]
+        if not self.dose_weighted:
+            numerator = numerator * weighted_exposure
+        return numerator * self.kept, self.ctf.square() * self.exposure * weighted_exposure * self.kept
 
     def points(self) -> DecodePoints:
         """Every kept frequency of every image as one list of decoder coordinates and targets."""
@@ -183,14 +173,14 @@ class Preprocessor:
     def __call__(self, raw: RawBatch) -> FourierBatch:
         """Fourier coefficients, CTF and weights of the images of a raw batch."""
         rows = raw.image_rows.to(self.device, non_blocking=True)
-        weighting, image_weights, kept = self._weights(rows)
+        exposure, kept = self._exposure(rows)
         return FourierBatch(
             particles=raw.particles.to(self.device, non_blocking=True),
             owner=raw.owner.to(self.device, non_blocking=True),
             values=self._transform(raw.images.to(self.device, non_blocking=True), rows),
             ctf=self._transfer(rows),
-            weighting=weighting,
-            image_weights=image_weights,
+            exposure=exposure,
+            image_weights=self._image_weights(rows),
             kept=kept,
             rotations=self._rotations[rows],
             frequencies=self.grid.frequencies,
@@ -218,21 +208,23 @@ class Preprocessor:
             return torch.ones(len(rows), len(self.grid), device=self.device)
         return ctf.contrast_transfer(self._per_angst, self._ctf[rows])
 
-    def _weights(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _exposure(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         radius = self._per_angst.norm(dim=-1)
         voltage = self._ctf[rows, 4] if self._ctf is not None else torch.full_like(self._dose[rows], 300.0)
-        weighting = torch.ones(len(rows), len(radius), device=self.device)
-        kept = torch.ones_like(weighting)
+        exposure = torch.ones(len(rows), len(radius), device=self.device)
+        kept = torch.ones_like(exposure)
         if self.particles.dose_weighted or self.config.exposure_weighting:
-            weighting = dose.exposure_weights(radius, self._dose[rows], voltage)
+            exposure = dose.exposure_weights(radius, self._dose[rows], voltage)
         if self.config.exposure_weighting:
             kept = dose.exposure_mask(radius, self._dose[rows], voltage).float()
-        image_weights = torch.ones(len(rows), device=self.device)
+        return exposure, kept
+
+    def _image_weights(self, rows: Tensor) -> Tensor:
         if self.particles.dose_weighted:
-            image_weights = self._image_scale[rows]
-        elif self.config.tilt_weighting:
-            image_weights = dose.tilt_weights(self._tilt[rows])
-        return weighting * image_weights[:, None], image_weights, kept
+            return self._image_scale[rows]
+        if self.config.tilt_weighting:
+            return dose.tilt_weights(self._tilt[rows])
+        return torch.ones(len(rows), device=self.device)
 
 
 def _window(box_px: int, config: PreprocessConfig) -> Tensor:
@@ -252,7 +244,7 @@ def estimate_scale(particles: ParticleSet, config: PreprocessConfig, *, n_images
     Raises
     ------
     ValueError
-        If the images drawn are all constant or hold values that are not finite.
+        If the images drawn are all constant or too large for single precision, or a pixel is not finite.
     """
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(particles.n_images)[:n_images])
@@ -262,7 +254,7 @@ def estimate_scale(particles: ParticleSet, config: PreprocessConfig, *, n_images
     values = fourier.rfft2_centred(windowed).flatten(1)[:, kept.index]
     scale = float(values.abs().square().mean().sqrt())
     if not np.isfinite(scale) or scale == 0.0:
-        found = "values that are not finite" if not np.isfinite(scale) else "constant images"
+        found = "numbers too large for single precision" if not np.isfinite(scale) else "constant images"
         raise ValueError(
             f"Got {found} among {len(rows)} images of {particles.source.path}, expected real micrograph contrast. "
             "Check the extraction, or leave the affected particles out."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,25 @@ from tomodrgn.particles.particle_set import SourceStar
 __all__ = ["SourceTable", "half_sets", "one_value", "random_subsets", "with_optics"]
 
 logger = logging.getLogger(__name__)
+
+PARTICLE_NAMES = ("tomodrgnParticleId", "rlnTomoParticleName", "rlnGroupName", "rlnGroupNumber")
+# Lowest and highest values that make sense, both included; beyond them a column holds something else or another unit.
+PIXEL_SIZE, VOLTAGE, CS, CONTRAST, EXPOSURE = (1e-3, 1e4), (1.0, 5e3), (0.0, 100.0), (0.0, 1.0), (0.0, 1e5)
+LENGTH_ANGST, LENGTH_PX = (-1e7, 1e7), (-1e6, 1e6)
+LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    dict.fromkeys(
+        ("rlnImagePixelSize", "rlnTomoTiltSeriesPixelSize", "rlnDetectorPixelSize", "cisTEMPixelSize"), PIXEL_SIZE
+    )
+    | {"rlnMagnification": (1.0, 1e9)}
+    | dict.fromkeys(("rlnVoltage", "cisTEMMicroscopeVoltagekV", "cisTEMVoltage"), VOLTAGE)
+    | dict.fromkeys(("rlnSphericalAberration", "cisTEMMicroscopeCsMM", "cisTEMCs"), CS)
+    | dict.fromkeys(("rlnAmplitudeContrast", "cisTEMAmplitudeContrast"), CONTRAST)
+    | dict.fromkeys(("rlnMicrographPreExposure", "tomodrgnPreExposure", "cisTEMTotalExposure"), EXPOSURE)
+    | {"rlnCtfScalefactor": (0.0, 1e3), "tomodrgnImageScale": (0.0, 1e3)}
+    | dict.fromkeys(("rlnDefocusU", "rlnDefocusV", "cisTEMDefocus1", "cisTEMDefocus2"), LENGTH_ANGST)
+    | {f"rlnOrigin{axis}Angst": LENGTH_ANGST for axis in "XYZ"}
+    | {f"rlnOrigin{axis}": LENGTH_PX for axis in "XYZ"}
+)
 
 
 class SourceTable:
@@ -57,6 +78,10 @@ class SourceTable:
                 "Export the file again with these columns, or choose another dialect."
             )
 
+    def _row(self, row: int) -> str:
+        name = next((self.frame[column].iloc[row] for column in PARTICLE_NAMES if column in self.frame), None)
+        return f"row {row + 1}" + ("" if name is None else f" (particle {name!r})")
+
     def take(self, rows: np.ndarray) -> SourceTable:
         """The given rows (integer or boolean index)."""
         return SourceTable(self.frame.iloc[rows], self.path, self.block)
@@ -80,7 +105,7 @@ class SourceTable:
         Raises
         ------
         ValueError
-            If the column is absent and there is no default, or a cell is no finite number.
+            If the column is absent and there is no default, a cell is no finite number, or it is beyond `LIMITS`.
         """
         if default is not None and column not in self.frame:
             return np.full(len(self), float(default))
@@ -92,8 +117,15 @@ class SourceTable:
         bad = np.flatnonzero(unfit)
         if len(bad):
             raise ValueError(
-                f"Got {self.frame[column].iloc[bad[0]]!r} as _{column} of row {bad[0] + 1} in {self.place} "
+                f"Got {self.frame[column].iloc[bad[0]]!r} as _{column} of {self._row(int(bad[0]))} in {self.place} "
                 f"({len(bad)} such cells), expected a finite number. Correct or remove the row."
+            )
+        low, high = LIMITS.get(column, (-np.inf, np.inf))
+        bad = np.flatnonzero((values < low) | (values > high))
+        if len(bad):
+            raise ValueError(
+                f"Got {values[bad[0]]:g} as _{column} of {self._row(int(bad[0]))} in {self.place} "
+                f"({len(bad)} such cells), expected {low:g} to {high:g}. Correct the column or its unit."
             )
         return values
 

@@ -15,15 +15,17 @@ from jaxtyping import Float32, Float64, Int8
 from tomodrgn.config import PreprocessConfig
 from tomodrgn.imaging import grid, resolution
 from tomodrgn.io import mrc
-from tomodrgn.io.atomic import replacing
+from tomodrgn.io.atomic import refuse_existing, replacing
 from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.embed import default_device
 
-__all__ = ["Reconstruction", "ReferenceComparison", "backproject"]
+__all__ = ["OUTPUT_FILES", "Reconstruction", "ReferenceComparison", "backproject"]
 
 PADDING = 2
+MAPS = ("full", "filtered", "half_1", "half_2")
+OUTPUT_FILES = (*(f"{name}.mrc" for name in MAPS), "fsc.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +87,10 @@ class Reconstruction:
             If one of the files exists and `overwrite` is False.
         """
         folder = Path(folder)
-        names = ("full", "filtered", "half_1", "half_2")
-        paths = [folder / f"{name}.mrc" for name in names] + [folder / "fsc.csv"]
-        existing = [p for p in paths if p.exists()]
-        if existing and not overwrite:
-            raise FileExistsError(
-                f"Got output folder {folder}, which holds {existing[0].name} already. Choose another, or --overwrite."
-            )
-        for name, path in zip(names, paths, strict=False):
+        paths = [folder / name for name in OUTPUT_FILES]
+        for path in paths:
+            refuse_existing(path, overwrite=overwrite)
+        for name, path in zip(MAPS, paths, strict=False):
             mrc.write_volume(path, getattr(self, name), self.voxel_size_angst, overwrite=overwrite)
         with replacing(paths[-1]) as temporary:
             self.curve().to_csv(temporary, index=False)
@@ -170,9 +168,8 @@ def backproject(
     fsc = resolution.fourier_shell_correlation(half_1, half_2, mask)
     filtered = resolution.fsc_weighted(full, fsc)
     maps = (resolution.mirror(v) if flip else v for v in (full, filtered, half_1, half_2))
-    names = ("full", "filtered", "half_1", "half_2")
     return Reconstruction(
-        **dict(zip(names, maps, strict=True)),
+        **dict(zip(MAPS, maps, strict=True)),
         fsc=fsc,
         mask=mask,
         voxel_size_angst=particles.pixel_size_angst,

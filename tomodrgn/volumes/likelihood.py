@@ -116,12 +116,12 @@ def quick_maps(
         xyz = grid.slice_coordinates(batch.frequencies, batch.rotations).reshape(-1, 3) * size
         own = group_of[batch.particles][batch.owner]
         first = (own * voxels)[:, None].expand(batch.values.shape).reshape(-1)
-        density = (batch.ctf * batch.weighting).square() * batch.kept
+        density = (batch.ctf * batch.exposure).square() * batch.kept
         for model, target in sums.items():
             # Least squares with noise m n: numerator (c f / m) F, denominator (c f)^2.
             numerator = batch.values * batch.kept
             numerator = numerator if model.ctf_premultiplied else numerator * batch.ctf
-            numerator = numerator if model.dose_weighted else numerator * batch.weighting
+            numerator = numerator if model.dose_weighted else numerator * batch.exposure
             terms = torch.cat([torch.view_as_real(numerator), density[..., None]], dim=-1).reshape(-1, 3)
             gridding.spread(target, xyz, terms, box_px=size, first=first)
     return {model: GroupMaps(sums=s.view(n_groups, voxels, 3), box_px=box) for model, s in sums.items()}
@@ -162,7 +162,7 @@ def held_out_likelihood(
     for model, group_maps in maps.items():
         noise = _noise_shape(particles, model)
         prediction = _predict(joined, group_maps.filtered_halves(), half)
-        prediction *= joined.ctf * joined.weighting * model.multiplier(joined.ctf, joined.weighting)
+        prediction *= joined.ctf * joined.exposure * model.multiplier(joined.ctf, joined.exposure)
         weight = joined.kept / noise
         overlap = ((joined.values * prediction.conj()).real * weight).sum()
         power_of_prediction = (prediction.abs().square() * weight).sum().clamp(min=1e-12)
@@ -180,7 +180,7 @@ def coarse_box(particles: ParticleSet) -> int:
 
 
 def _batches(particles: ParticleSet, *, padding: int) -> Iterator[FourierBatch]:
-    """Fourier coefficients with the contrast of the files, exposure filter as weighting, on the coarse grid."""
+    """Fourier coefficients with the contrast of the files, on the coarse grid."""
     box = coarse_box(particles)
     config = PreprocessConfig(tilt_weighting=False, max_radius=0.5 * box / particles.box_px)
     plain = replace(particles, invert=False, dose_weighted=False)
@@ -198,7 +198,8 @@ def _joined(particles: ParticleSet, batches: list[FourierBatch]) -> FourierBatch
         owner=torch.from_numpy(particles.image_particle),
         values=torch.cat([batch.values for batch in batches]),
         ctf=torch.cat([batch.ctf for batch in batches]),
-        weighting=torch.cat([batch.weighting for batch in batches]),
+        exposure=torch.cat([batch.exposure for batch in batches]),
+        image_weights=torch.cat([batch.image_weights for batch in batches]),
         kept=torch.cat([batch.kept for batch in batches]),
         rotations=torch.cat([batch.rotations for batch in batches]),
     )

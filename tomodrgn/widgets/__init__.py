@@ -1,6 +1,6 @@
 """Hands and eyes: views of a run in a notebook. State is traits, and every gesture can be typed as well.
 
-Needs the notebook extra: ``pip install "tomodrgn[notebook]"``.
+Needs the notebook extra: ``python -m pip install ".[notebook]"``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").split(".")[0] not in _EXTRA:
             raise
         raise ImportError(
-            f'Got no module {error.name!r}, which {name} needs. Install it: pip install "tomodrgn[notebook]"'
+            f'Got no module {error.name!r}, which {name} needs. In its checkout: python -m pip install ".[notebook]"'
         ) from error
     globals()[name] = value
     return value
