@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_statistics import PARTS, SliceStatistics
@@ -53,13 +52,7 @@ class SliceReader:
         return int((self.preprocessor.grid.radius < max_radius).sum())
 
     def blocks(self, chosen: Int[np.ndarray, " k"] | None = None) -> Iterator[tuple[np.ndarray, SliceStatistics]]:
-        """Positions of the particles of each block, and their statistics; None reads all particles in their order.
-
-        Raises
-        ------
-        ValueError
-            If pixels are not finite numbers; the message names the particle.
-        """
+        """Positions of the particles of each block, and their statistics; None reads all particles in their order."""
         particles = self.particles
         order = np.arange(len(particles)) if chosen is None else chosen
         ends = np.cumsum(particles.tilt_counts[order]) * particles.stack_box_px**2
@@ -71,7 +64,6 @@ class SliceReader:
     def statistics(self, raw: RawBatch) -> SliceStatistics:
         """Statistics of a raw batch."""
         low, high = raw.images.amin(dim=(1, 2)), raw.images.amax(dim=(1, 2))
-        self._refuse_not_finite(raw, low + high)
         shown = high > low
         self.blank[raw.image_rows[~shown].numpy()] = True
         row = raw.owner * PARTS + torch.from_numpy(self._part[raw.image_rows.numpy()])
@@ -84,15 +76,6 @@ class SliceReader:
         """Image rows of a particle, those of one part together."""
         rows = np.arange(self.particles.offsets[particle], self.particles.offsets[particle + 1])
         return rows[np.argsort(self._part[rows], kind="stable")]
-
-    def _refuse_not_finite(self, raw: RawBatch, values: Tensor) -> None:
-        wrong = (~values.isfinite()).nonzero().flatten()
-        if len(wrong):
-            name = self.particles.particle_id[int(raw.particles[raw.owner[wrong[0]]])]
-            raise ValueError(
-                f"Got pixels that are not finite in images of particle {name} of {self.particles.source.path}, "
-                "expected numbers. Extract it again, or leave it out."
-            )
 
 
 def _parts(tilt_counts: np.ndarray, seed: int) -> np.ndarray:

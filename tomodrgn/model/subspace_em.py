@@ -24,7 +24,17 @@ from torch import Tensor
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_statistics import PARTS, SliceMatrices
 
-__all__ = ["Evidence", "MomentSums", "Posterior", "SubspaceEm", "canonical", "evidence", "held_out_gain", "posterior"]
+__all__ = [
+    "Evidence",
+    "MomentSums",
+    "Posterior",
+    "SubspaceEm",
+    "canonical",
+    "evidence",
+    "held_out_gain",
+    "posterior",
+    "spread",
+]
 
 ALL_PARTS = tuple(range(PARTS))
 RIDGE = 1.0  # of the mean denominator in a shell, for coordinates of variance 1
@@ -182,6 +192,22 @@ class SubspaceEm:
             normal = _symmetric(sums.normal[part, :-1], c) + torch.diag_embed(ridge[part, None].expand(-1, c))
             solved[part] = torch.linalg.solve(normal, sums.right[part])
         return self.lattice.masked(torch.view_as_complex(solved).T, self._mask)
+
+
+def spread(found: Evidence, parts: Sequence[int], iterations: int = 30) -> Float32[Tensor, " c"]:
+    """Standard deviations of the coordinates under which some parts of the tilts are likeliest.
+
+    The ridge of the M step leaves components too small, and noise that was fitted leaves them too large, so that their
+    spread is 1 on the tilts that they were fitted to, but not on others.
+    """
+    chosen = list(parts)
+    precision, linear = found.precision[:, chosen].sum(dim=1), found.linear[:, chosen].sum(dim=1)
+    scale = torch.eye(linear.shape[1], device=linear.device)
+    for _ in range(iterations):
+        now = posterior(scale.T @ precision @ scale, linear @ scale)
+        second = now.covariance + now.mean[:, :, None] * now.mean[:, None]
+        scale = scale @ torch.linalg.cholesky(second.mean(dim=0))
+    return scale.norm(dim=1)
 
 
 def canonical(components: Complex64[Tensor, "c v"]) -> Complex64[Tensor, "c v"]:
