@@ -14,7 +14,7 @@ from torch import Tensor
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_reader import SliceReader
 from tomodrgn.model.slice_statistics import SliceMatrices
-from tomodrgn.model.subspace_em import Posterior, canonical, evidence
+from tomodrgn.model.subspace_em import Posterior, canonical, evidence, size
 
 __all__ = ["LinearLatents", "LinearSubspace", "residual_matrices"]
 
@@ -71,8 +71,8 @@ class LinearSubspace:
     ) -> LinearSubspace:
         """The subspace of fitted components, each a standard deviation of the volumes."""
         components = canonical(components)
-        size = components.abs().square().sum(dim=1).sqrt()
-        std = (size / size[0].clamp(min=1e-30)).clamp(min=SMALLEST_STD)
+        sizes = size(components)
+        std = (sizes / sizes[0].clamp(min=1e-30)).clamp(min=SMALLEST_STD)
         maps = lattice.volumes(components / std[:, None], sharpen=True)
         return cls(consensus=consensus, components=maps, prior_std=std, noise=noise, max_radius=max_radius)
 

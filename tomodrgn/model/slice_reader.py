@@ -57,7 +57,7 @@ class SliceReader:
         order = np.arange(len(particles)) if chosen is None else chosen
         ends = np.cumsum(particles.tilt_counts[order]) * particles.stack_box_px**2
         cuts = np.flatnonzero(np.diff(ends // PIXELS_PER_BLOCK)) + 1
-        choices = [(block, [self._rows(i) for i in block]) for block in np.split(order, cuts) if len(block)]
+        choices = [(block, [self._rows(i) for i in block.tolist()]) for block in np.split(order, cuts) if len(block)]
         for raw in TiltDataset(particles).batches(choices):
             yield raw.particles.numpy(), self.statistics(raw)
 

@@ -33,6 +33,7 @@ __all__ = [
     "evidence",
     "held_out_gain",
     "posterior",
+    "size",
     "spread",
 ]
 
@@ -194,7 +195,7 @@ class SubspaceEm:
         return self.lattice.masked(torch.view_as_complex(solved).T, self._mask)
 
 
-def spread(found: Evidence, parts: Sequence[int], iterations: int = 30) -> Float32[Tensor, " c"]:
+def spread(found: Evidence, parts: Sequence[int], iterations: int = 100) -> Float32[Tensor, " c"]:
     """Standard deviations of the coordinates under which some parts of the tilts are likeliest.
 
     The ridge of the M step leaves components too small, and noise that was fitted leaves them too large, so that their
@@ -202,7 +203,8 @@ def spread(found: Evidence, parts: Sequence[int], iterations: int = 30) -> Float
     """
     chosen = list(parts)
     precision, linear = found.precision[:, chosen].sum(dim=1), found.linear[:, chosen].sum(dim=1)
-    scale = torch.eye(linear.shape[1], device=linear.device)
+    known = precision.diagonal(dim1=-2, dim2=-1).mean(dim=0)
+    scale = torch.diag(torch.where(known > 1e-6, known.clamp(min=1e-6).rsqrt(), 0.0))  # weak components start strong
     for _ in range(iterations):
         now = posterior(scale.T @ precision @ scale, linear @ scale)
         second = now.covariance + now.mean[:, :, None] * now.mean[:, None]
@@ -215,6 +217,11 @@ def canonical(components: Complex64[Tensor, "c v"]) -> Complex64[Tensor, "c v"]:
     gram = (components.conj() @ components.T).real
     _, axes = torch.linalg.eigh(gram)
     return axes.flip(1).T.to(components.dtype) @ components
+
+
+def size(components: Complex64[Tensor, "c v"]) -> Float32[Tensor, " c"]:
+    """Norm of each component."""
+    return components.abs().square().sum(dim=1).sqrt()
 
 
 def held_out_gain(found: Evidence, parts: Sequence[int]) -> Float32[Tensor, "n k"]:

@@ -25,7 +25,7 @@ from tomodrgn.imaging.masks import density_mask
 from tomodrgn.model.linear import LinearLatents, LinearSubspace, residual_matrices
 from tomodrgn.model.slice_reader import SliceReader
 from tomodrgn.model.slice_statistics import SliceMatrices, SliceStatistics
-from tomodrgn.model.subspace_em import SubspaceEm, canonical
+from tomodrgn.model.subspace_em import SubspaceEm, canonical, size
 from tomodrgn.model.subspace_search import SearchStage, SubspaceSearch, stage_radii
 from tomodrgn.particles.preprocess import Preprocessor
 
@@ -103,7 +103,8 @@ def fit_subspace(
     if not everything:
         for _ in range(PASSES):
             components = em.step(residual_matrices(narrow, consensus), components)
-    components = canonical(components) * best.spread[: len(components), None]
+    components = canonical(components)
+    components = components * (best.sizes[: len(components)] / size(components).clamp(min=1e-30))[:, None]
     subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
     latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
     return SubspaceFit(subspace=subspace, latents=latents, stages=search.stages, suggested_components=best.n_components)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_statistics import PARTS, SliceMatrices, SliceStatistics
-from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, held_out_gain, spread
+from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, held_out_gain, size, spread
 
 __all__ = ["SearchStage", "SubspaceSearch", "stage_radii"]
 
@@ -41,15 +41,15 @@ class SearchStage:
         Standard error of what each component adds, (c,).
     components
         Fitted without the last part of the tilts, (c, v).
-    spread
-        Standard deviation of the coordinates that the held-out tilts show, where that of the others is 1, (c,).
+    sizes
+        Norm of a standard deviation of the volumes along each component, as held-out tilts show it, (c,).
     """
 
     radius: float
     gain: Float32[Tensor, " n"]
     error: Float32[Tensor, " c"]
     components: Tensor
-    spread: Float32[Tensor, " c"]
+    sizes: Float32[Tensor, " c"]
 
     @property
     def n_components(self) -> int:
@@ -121,7 +121,7 @@ class SubspaceSearch:
         lattice = VoxelLattice.within(self.box_px, radius, device=self.mask.device)
         matrices = SliceMatrices.of(self.blocks, radius, len(lattice))
         n = self.wanted or n_components or min(2 * SPARE, self.max_components)
-        gains = spreads = torch.zeros((), device=self.mask.device)
+        gains = sizes = torch.zeros((), device=self.mask.device)
         for held_out in range(PARTS):
             parts = [part for part in range(PARTS) if part != held_out]
             em = SubspaceEm(lattice, self.noise, self.mask, parts)
@@ -135,9 +135,9 @@ class SubspaceSearch:
             kept[held_out] = found = canonical(found)
             seen = evidence(matrices, found, em.noise)
             gains = gains + held_out_gain(seen, parts)
-            spreads = spreads + spread(seen, [held_out]) / PARTS
+            sizes = sizes + size(found) * spread(seen, [held_out]) / PARTS
         error = gains.diff(dim=0).std(dim=1) * gains.shape[1] ** 0.5
-        return SearchStage(radius=radius, gain=gains.sum(dim=1), error=error, components=found, spread=spreads)
+        return SearchStage(radius=radius, gain=gains.sum(dim=1), error=error, components=found, sizes=sizes)
 
 
 def stage_radii(box_px: int, max_radius: float) -> list[float]:
