@@ -49,7 +49,8 @@ def test_info_of_the_real_set(real_set, capsys):
     }
     assert {name: facts[name] for name in wanted} == wanted
     assert facts["stack_box_px"] == 32
-    assert set(facts) == {*wanted, "stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
+    told = {"stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns", "image_stacks", "remarks"}
+    assert set(facts) == {*wanted, *told}
     assert run_command(["info", str(real_set)]) == 0
     text = capsys.readouterr().out
     for words in ("WarpTools", "40", "1430", "32 px", "12.0 angstrom/px", "min 34, median 36, max 37"):

@@ -111,36 +111,45 @@ def test_sample_is_refused_with_what_helps(shared_data: Path, name: str, pieces:
     assert all(piece in text for piece in pieces), text
 
 
-@pytest.mark.parametrize("name", READABLE)
-def test_extra_columns_change_nothing(shared_data: Path, tmp_path: Path, name: str) -> None:
-    """Five columns of a user's own, in front, between and behind, and the columns in another order."""
-    source = sample(shared_data, name)
-    rng = np.random.default_rng(len(name))
-    rows = source.source.rows
+def with_extra_columns(path: Path, folder: Path) -> tuple[Path, Path | None]:
+    """A copy whose largest table has five columns more, in front, between and behind, and its columns in another order.
+
+    An optimisation set is copied with its tables; the files of tilts that these name are below the folder returned.
+    """
+    rng = np.random.default_rng(len(path.name))
+    blocks = read_star(path)
+    named = next((block for block in blocks.values() if "rlnTomoParticlesFile" in block), None)
+    if named is None:
+        write_star(folder / "extra.star", widened(blocks, rng))
+        return folder / "extra.star", None
+    project = next(parent for parent in path.parents if (parent / named["rlnTomoParticlesFile"].iloc[0]).is_file())
+    files = {c: project / named[c].iloc[0] for c in ("rlnTomoParticlesFile", "rlnTomoTomogramsFile")}
+    for column, file in files.items():
+        tables = read_star(file)
+        write_star(folder / f"{column}.star", widened(tables, rng) if column == "rlnTomoParticlesFile" else tables)
+    one_row_loop = pd.DataFrame({column: [f"{column}.star"] for column in files})
+    write_star(folder / "set.star", {"optimisation_set": one_row_loop})
+    return folder / "set.star", project
+
+
+def widened(blocks: dict[str, pd.DataFrame], rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    name = max(blocks, key=lambda key: len(blocks[key]))
+    rows = blocks[name]
     for i in range(5):
         cells = rng.choice(["a b", "1e5", "", "7", "#x"], len(rows)) if i % 2 else rng.random(len(rows)).astype(str)
         rows = rows.assign(**{f"user{i}": cells})
-    rows = rows[rng.permutation(list(rows))]
-    blocks = source.source.particles | {source.source.particles_block: rows}
-    if not source.source.optimisation_set:
-        write_star(tmp_path / "extra.star", blocks)
-        again = read_particles(tmp_path / "extra.star", check_stacks=False)
-    else:
-        write_star(tmp_path / "particles.star", blocks)
-        tomograms = {n: block.copy() for n, block in source.source.tomograms.items()}
-        write_star(tmp_path / "tomograms.star", tomograms)
-        named = {"rlnTomoParticlesFile": ["particles.star"], "rlnTomoTomogramsFile": ["tomograms.star"]}
-        write_star(tmp_path / "set.star", {"optimisation_set": pd.DataFrame(named)})
-        again = read_particles(
-            tmp_path / "set.star", datadir=shared_data / "formats/relion5/project", check_stacks=False
-        )
+    return {**blocks, name: rows[rng.permutation(list(rows))]}
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_extra_columns_change_nothing(shared_data: Path, tmp_path: Path, name: str) -> None:
+    source = sample(shared_data, name)
+    star, datadir = with_extra_columns(shared_data / "formats" / name, tmp_path)
+    again = read_particles(star, datadir=datadir, check_stacks=False)
     assert again.dialect == source.dialect
     assert again.particle_id.tolist() == source.particle_id.tolist()
     np.testing.assert_array_equal(again.rotations, source.rotations)
-    assert (
-        read_star(again.source.particles_path)[source.source.particles_block]["user0"].tolist()
-        == rows["user0"].tolist()
-    )
+    assert {f"user{i}" for i in range(5)} <= set(again.source.rows)
 
 
 def test_relion5_values(shared_data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tomodrgn.particles.particle_set import ParticleSet
     from tomodrgn.training.run import Run
 
-__all__ = ["Input", "InputOptions", "latent_points", "read_ids"]
+__all__ = ["Input", "InputOptions", "latent_points", "read_column", "read_ids", "read_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,16 @@ class InputOptions:
     """Side in pixels to which images are Fourier-cropped when they are used; the field of view stays. By default that
     of the images."""
 
+    def keywords(self) -> dict[str, Any]:
+        """The options as `read_particles` names them."""
+        options = {name: value for name, value in vars(self).items() if name not in ("datadir", "box")}
+        return {**options, "datadir": self.datadir or None, "box_px": self.box}
+
     def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
         """The particles of a STAR file."""
         from tomodrgn.particles.read import read_particles
 
-        options = {name: value for name, value in vars(self).items() if name not in ("datadir", "box")}
-        return read_particles(path, datadir=self.datadir or None, box_px=self.box, check_stacks=check_stacks, **options)
+        return read_particles(path, check_stacks=check_stacks, **self.keywords())
 
 
 Input = Annotated[InputOptions | None, Parameter(name="*")]
@@ -89,23 +93,61 @@ def latent_points(
     return chosen.reset_index().rename(index=lambda i: f"particle_{i:05d}")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, dtype: Any = None) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
         raise FileNotFoundError(f"Got {path}, which does not exist. Give a CSV file.")
     try:
-        return pd.read_csv(path, dtype={"particle_id": str, "name": str}, keep_default_na=False)
+        return pd.read_csv(path, dtype=dtype or {"particle_id": str, "name": str}, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"Got {path}, expected a CSV file ({error}).") from error
 
 
-def read_ids(path: Path) -> list[str]:
-    """The column particle_id of a CSV file."""
-    table = _read_csv(path)
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file with one row for each of some particles or images: all cells are text, and one column is particle_id.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it is no CSV file, or it lacks the column or rows.
+    """
+    table = _read_csv(path, dtype=str)
     if "particle_id" not in table:
         raise ValueError(
-            f"Got {path} with the columns {list(table.columns)}, expected one named particle_id. "
+            f"Got {path} with the columns {', '.join(map(str, table))}, expected one named particle_id. "
             "Write a CSV file with that heading and one name a line."
         )
-    return table["particle_id"].tolist()
+    if table.empty:
+        raise ValueError(f"Got {path} without a row, expected at least one particle_id. Add one.")
+    return table
+
+
+def read_ids(path: Path) -> list[str]:
+    """The column particle_id of a CSV file."""
+    return read_table(path)["particle_id"].tolist()
+
+
+def read_column(text: str) -> pd.Series:
+    """A column of a CSV file, as text indexed by particle_id.
+
+    Parameters
+    ----------
+    text
+        ``FILE.csv:COLUMN``; or ``FILE.csv``, whose column is `label`, or the only one beside particle_id.
+    """
+    file, colon, name = text.rpartition(":")
+    file, name = (file, name) if colon and not Path(text).is_file() else (text, "")
+    table = read_table(Path(file)).set_index("particle_id")
+    if not name:
+        name = "label" if "label" in table else str(table.columns[0]) if len(table.columns) == 1 else ""
+    if name not in table:
+        wanted = f"named {name}" if name else "named label"
+        raise ValueError(
+            f"Got {file} with the columns {', '.join(map(str, table)) or 'particle_id only'}, expected one {wanted}. "
+            f"Name the column: {file}:COLUMN"
+        )
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise ValueError(f"Got particle {twice!r} twice in {file}, expected one row for each. Remove the others.")
+    return table[name]
