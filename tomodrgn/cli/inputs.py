@@ -72,17 +72,27 @@ def latent_points(
     epoch: int | None,
     seed: int,
 ) -> pd.DataFrame:
-    """The points named by exactly one of `kmeans`, `particle_ids`, `latents` and `pc`; see `generate`."""
+    """The points named by exactly one of `kmeans`, `particle_ids`, `latents` and `pc`; see `generate`.
+
+    A homogeneous run (no latent dimension) has one point, which needs no name.
+    """
     import pandas as pd
 
     from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
     from tomodrgn.analysis.paths import traverse_latents
+    from tomodrgn.volumes.volume_stack import check_map_names
 
-    if sum(choice is not None for choice in (kmeans, particle_ids, latents, pc)) != 1:
+    given = sum(choice is not None for choice in (kmeans, particle_ids, latents, pc))
+    if not given and not run.model_config.z_dim:
+        return pd.DataFrame(index=["map_000"])
+    if given != 1:
         raise ValueError("Got none or several of --kmeans, --particle-ids, --latents and --pc, expected one of them.")
     if latents is not None:
         points = _read_csv(latents)
-        return points.set_index("name") if "name" in points else points.rename(index=lambda i: f"map_{i:03d}")
+        points = points.set_index("name") if "name" in points else points.rename(index=lambda i: f"map_{i:03d}")
+        check_map_names(points.index, str(latents))
+        points.attrs["path"] = str(latents)
+        return points
     known = run.latents(epoch)
     if kmeans is not None:
         return cluster_centres(known, cluster_latents(known, kmeans, seed=seed))

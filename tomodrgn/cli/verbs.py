@@ -179,7 +179,7 @@ def generate(
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Decode maps at chosen points of the latent space.
+    """Decode maps at chosen points of the latent space; of a homogeneous run (--z-dim 0), its one map.
 
     Parameters
     ----------
