@@ -14,6 +14,7 @@ import pytest
 import tomodrgn as td
 from tomodrgn.cli import run_command
 from tomodrgn.io.mrc import read_volume, write_stack, write_volume
+from tomodrgn.particles.simulated_formats import FORMATS
 
 TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
 TINY += ["--encoder-grid", "5", "--max-radius", "0.2"]
@@ -112,7 +113,7 @@ def test_backproject_names_the_hand_that_fits(real_set, tmp_path, capsys):
 
 
 def test_simulate_then_info(tmp_path, capsys):
-    for dialect in ("warp", "warptools"):
+    for dialect in FORMATS:
         out = tmp_path / dialect
         assert run_command(["simulate", str(out), "--particles", "6", "--tilts", "5", "--dialect", dialect]) == 0
         star = capsys.readouterr().out.split(" images to ")[1].split(";")[0]

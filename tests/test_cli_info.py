@@ -130,3 +130,9 @@ def test_tables_of_particles_and_images(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows["dose_e_per_angst2"].tolist() == [3, 6, 9, 3, 6]
     code, error = fails(capsys, "info", warp.path, "--ids", ids)
     assert (code, "--overwrite" in error) == (2, True)
+
+
+def test_readme_lists_every_dialect() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    table = [line for line in text.splitlines() if line.startswith("|") and " (`" in line]
+    assert sorted(line.split("(`")[1].split("`)")[0] for line in table) == sorted(DIALECTS)

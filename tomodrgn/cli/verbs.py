@@ -314,7 +314,8 @@ def simulate(
     snr
         Signal-to-noise ratio of an image (ratio of variances).
     dialect
-        Program whose files are imitated.
+        Program whose files are imitated: one row an image (warp, nextpyp, cryosrpnt, cistem, emclarity) or an
+        optimisation set (warptools, relion5, nextpyp_relion5).
     continuous
         Add a continuous motion.
     seed
