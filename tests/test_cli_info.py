@@ -130,6 +130,9 @@ def test_tables_of_particles_and_images(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows["dose_e_per_angst2"].tolist() == [3, 6, 9, 3, 6]
     code, error = fails(capsys, "info", warp.path, "--ids", ids)
     assert (code, "--overwrite" in error) == (2, True)
+    (warp.folder / "particleseries/T_2.mrcs").unlink()
+    assert run_command(["info", str(warp.path), "--images", str(images), "--overwrite"]) == 0
+    assert list(pd.read_csv(images)) == ["particle_id", "tilt", "dose_e_per_angst2", "tilt_deg"]
 
 
 def test_readme_lists_every_dialect() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.particles.test_positions import SAMPLES
 from tomodrgn.io.star import read_star, write_star
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import UnknownDialectError, read_particles
@@ -27,6 +28,7 @@ READABLE: dict[str, tuple[Any, ...]] = {
 }
 E0 = ["with the blocks", "The nearest is", "--dialect"]
 E1 = ["3-D (pseudo-)subtomograms", "tilt images", "--stack2d --no_ctf", "--dont_premultiply"]
+POSITIONS = ["can still be used for mapback", "tomodrgn.read_positions", "tomodrgn convert-positions"]
 E2 = ["tomograms file", "_rlnTomoParticlesFile and _rlnTomoTomogramsFile"]
 E3 = ["which does not exist", "--datadir"]
 E6 = ["single-particle data", "one image"]
@@ -109,6 +111,9 @@ def test_sample_is_refused_with_what_helps(shared_data: Path, name: str, pieces:
     assert text.startswith("Got ")
     assert path.name in text
     assert all(piece in text for piece in pieces), text
+    volumes = pieces[: len(E1)] == E1 and "wedge_list" not in name
+    assert [piece in text for piece in POSITIONS[:2]] == [volumes] * 2
+    assert POSITIONS[2] in text or not volumes
 
 
 def with_extra_columns(path: Path, folder: Path) -> tuple[Path, Path | None]:
@@ -139,6 +144,12 @@ def widened(blocks: dict[str, pd.DataFrame], rng: np.random.Generator) -> dict[s
         cells = rng.choice(["a b", "1e5", "", "7", "#x"], len(rows)) if i % 2 else rng.random(len(rows)).astype(str)
         rows = rows.assign(**{f"user{i}": cells})
     return {**blocks, name: rows[rng.permutation(list(rows))]}
+
+
+def test_what_is_said_to_serve_for_mapback_has_positions_that_are_read() -> None:
+    """All refused 3-D files but the wedge list are read by `read_positions`, in the tests of positions."""
+    volumes = {f"formats/{name}" for name, pieces in REFUSED.items() if pieces[: len(E1)] == E1}
+    assert volumes - {sample[0] for sample in SAMPLES} == {"formats/stopgap/wedge_list.star"}
 
 
 @pytest.mark.parametrize("name", READABLE)

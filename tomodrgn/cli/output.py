@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tomodrgn.particles.particle_set import ParticleSet
+    from tomodrgn.particles.inspection import Inspection
     from tomodrgn.training.run import Run
     from tomodrgn.training.train import TrainProgress
     from tomodrgn.volumes.backproject import ReferenceComparison
@@ -70,16 +70,20 @@ def print_facts(facts: dict[str, Any]) -> None:
         print(f"remark: {remark}")
 
 
-def write_tables(particles: ParticleSet, *, ids: Path | None, images: Path | None, overwrite: bool) -> list[Path]:
-    """Write the particles and the images of a set as CSV files where asked for, and name the files."""
+def write_tables(found: Inspection, *, ids: Path | None, images: Path | None, overwrite: bool) -> list[Path]:
+    """Write the particles and the images of a file as CSV files where asked for, and name the CSV files.
+
+    Where stacks are missing, the place of an image in its stack is not known and left out.
+    """
     from tomodrgn.io.atomic import replacing
     from tomodrgn.particles.choice import image_list
 
     tables = []
     if ids is not None:
-        tables.append((ids, particles.frame()[["tomogram", "half_set", "n_tilts"]].reset_index()))
+        tables.append((ids, found.particles.frame()[["tomogram", "half_set", "n_tilts"]].reset_index()))
     if images is not None:
-        tables.append((images, image_list(particles)))
+        unknown = [] if found.missing is None else ["stack", "slice"]
+        tables.append((images, image_list(found.particles).drop(columns=unknown)))
     for path, table in tables:
         with replacing(path, overwrite=overwrite) as temporary:
             table.to_csv(temporary, index=False)

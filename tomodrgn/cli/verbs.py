@@ -61,7 +61,7 @@ def info(
         if path is not None:
             refuse_existing(path, overwrite=overwrite)
     found = inspect_particles(particles, **(data or InputOptions()).keywords())
-    written = write_tables(found.particles, ids=ids, images=images, overwrite=overwrite)
+    written = write_tables(found, ids=ids, images=images, overwrite=overwrite)
     if report is not None:
         from tomodrgn.report import write_data_report
 

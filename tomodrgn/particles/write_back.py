@@ -15,7 +15,7 @@ from tomodrgn.io.cistem import write_cistem
 from tomodrgn.io.star import write_star
 from tomodrgn.particles.image_table import image_table
 from tomodrgn.particles.optimisation_set import parse_mask
-from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.stack_files import SearchPlaces
 from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 
@@ -158,7 +158,7 @@ def _write(
     source = particles.source
     blocks = dict(source.particles)
     blocks[source.particles_block] = kept_rows(particles, columns)
-    tilt_files = {name: f"tilt_series/{name}.star" for name in source.tilt_series if copy_tilt_series}
+    tilt_files = _tilt_file_names(source) if copy_tilt_series else {}
     if not source.optimisation_set:
         files = {names[0]: blocks}
     else:
@@ -176,6 +176,13 @@ def _write(
         else:
             write_star(folder / name, content, overwrite=overwrite)
     return [folder / name for name in (*names, *tilt_files.values()) if name in files]
+
+
+def _tilt_file_names(source: SourceStar) -> dict[str, str]:
+    """Names of the files of tilts below one folder, by tomogram; where its name is none of a file, it is numbered."""
+    safe = re.compile(r"(?!\.+$)[^/\\:\s]+")
+    stems = {name: name if safe.fullmatch(name) else f"tomogram_{i:04d}" for i, name in enumerate(source.tilt_series)}
+    return {name: f"tilt_series/{stem}.star" for name, stem in stems.items()}
 
 
 def _with_tilt_files(block: pd.DataFrame, tilt_files: dict[str, str]) -> pd.DataFrame:
