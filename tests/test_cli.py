@@ -14,6 +14,7 @@ import pytest
 import tomodrgn as td
 from tomodrgn.cli import run_command
 from tomodrgn.io.mrc import read_volume, write_stack, write_volume
+from tomodrgn.particles.simulated_formats import FORMATS
 
 TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
 TINY += ["--encoder-grid", "5", "--max-radius", "0.2"]
@@ -49,7 +50,8 @@ def test_info_of_the_real_set(real_set, capsys):
     }
     assert {name: facts[name] for name in wanted} == wanted
     assert facts["stack_box_px"] == 32
-    assert set(facts) == {*wanted, "stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
+    told = {"stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns", "image_stacks", "remarks"}
+    assert set(facts) == {*wanted, *told}
     assert run_command(["info", str(real_set)]) == 0
     text = capsys.readouterr().out
     for words in ("WarpTools", "40", "1430", "32 px", "12.0 angstrom/px", "min 34, median 36, max 37"):
@@ -111,7 +113,7 @@ def test_backproject_names_the_hand_that_fits(real_set, tmp_path, capsys):
 
 
 def test_simulate_then_info(tmp_path, capsys):
-    for dialect in ("warp", "warptools"):
+    for dialect in FORMATS:
         out = tmp_path / dialect
         assert run_command(["simulate", str(out), "--particles", "6", "--tilts", "5", "--dialect", dialect]) == 0
         star = capsys.readouterr().out.split(" images to ")[1].split(";")[0]

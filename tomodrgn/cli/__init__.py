@@ -10,12 +10,14 @@ import sys
 
 from cyclopts import CycloptsError
 
+from tomodrgn.cli.filter_verb import filter_particles
 from tomodrgn.cli.position_verbs import convert_positions
 from tomodrgn.cli.stacks import downsample
 from tomodrgn.cli.verbs import app
 
 __all__ = ["app", "main", "run_command"]
 
+app.command(filter_particles, name="filter")
 app.command(downsample)
 app.command(convert_positions)
 

@@ -120,6 +120,7 @@ def _names(rows: SourceTable, dialect: str) -> tuple[np.ndarray, np.ndarray]:
         series = rows.frame["rlnMicrographName"]
         tomogram = series.str.replace(r"^.*/|\.[^./]*$", "", regex=True)
         _refuse_equal_names(series, tomogram, rows.place)
+        _say_what_is_ignored(rows, tomogram)
         ids = tomogram + "/" + rows.frame["rlnGroupNumber"]
     elif dialect == "tomodrgn":
         tomogram, ids = rows.frame.get("rlnTomoName", _empty(rows)), rows.frame["tomodrgnParticleId"]
@@ -146,6 +147,17 @@ def _refuse_equal_names(series: pd.Series, tomogram: pd.Series, place: str) -> N
             f"Got tilt series {twice['series'].tolist()[:2]} of one name in {place}, expected one name for each, as it "
             "is part of the names of their particles. Rename the tilt series, or give each a file of its own."
         )
+
+
+def _say_what_is_ignored(rows: SourceTable, tomogram: pd.Series) -> None:
+    """NextPYP draws half sets image by image, and numbers particles anew in each tilt series."""
+    if rows.has("rlnRandomSubset"):
+        logger.info("rlnRandomSubset of %s is drawn image by image: it is ignored.", rows.place)
+    if rows.has("rlnGroupName") and tomogram.groupby(rows.frame["rlnGroupName"]).nunique().gt(1).any():
+        logger.warning(
+            "Got values of rlnGroupName in %s that stand for particles of several tilt series: particles are named by "
+            "rlnMicrographName and rlnGroupNumber.", rows.place,
+        )  # fmt: skip
 
 
 def _pixel_size_angst(rows: SourceTable, options: ReadOptions) -> float:

@@ -206,7 +206,10 @@ class Run:
         epochs = self.epochs
         if not epochs or (epoch is not None and epoch not in epochs):
             have = f"epochs {epochs[0]} to {epochs[-1]}" if epochs else "no finished epoch"
-            raise ValueError(f"Got epoch {epoch if epoch else 'last'} of run {self.folder}, which has {have}.")
+            raise ValueError(
+                f"Got epoch {'last' if epoch is None else epoch} of run {self.folder}, which has {have}. "
+                "Choose one that is there."
+            )
         return self.folder / "epochs" / f"{epochs[-1] if epoch is None else epoch:04d}"
 
     def latents(self, epoch: int | None = None) -> Latents:
