@@ -19,7 +19,9 @@ __all__ = ["app", "main", "run_command"]
 app.command(downsample)
 app.command(convert_positions)
 
-INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+INPUT_ERRORS = (
+    ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, BlockingIOError,
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
+from tomodrgn.training.lock import hold_run
 from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.start import start_model
 from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
@@ -78,30 +79,37 @@ def train(
     ------
     FileExistsError
         If the folder exists and neither `resume` nor `overwrite` is given.
+    BlockingIOError
+        If another process trains in that folder.
     FloatingPointError
         If a loss is not finite; the message names the particles of that batch and the last good epoch.
     """
     training = training or TrainConfig()
-    if resume:
-        opened = _resumed(Run.open(run), particles, training)
-        particles = particles_at_box(opened, particles)
+    if not resume:
+        check_new_run(run, overwrite=overwrite)
     else:
-        opened = _created(
-            run,
-            particles,
-            model=model or VaeConfig(),
-            preprocess=preprocess or PreprocessConfig(),
-            training=training,
-            overwrite=overwrite,
-        )
-    try:
-        return _train(opened, particles, progress=progress, should_stop=should_stop)
-    except KeyboardInterrupt:
-        opened.write_status("stopped", epoch=_last_epoch(opened))
-        raise
-    except BaseException as error:
-        opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
-        raise
+        Run.open(run)
+    with hold_run(run):
+        if resume:
+            opened = _resumed(Run.open(run), particles, training)
+            particles = particles_at_box(opened, particles)
+        else:
+            opened = _created(
+                run,
+                particles,
+                model=model or VaeConfig(),
+                preprocess=preprocess or PreprocessConfig(),
+                training=training,
+                overwrite=overwrite,
+            )
+        try:
+            return _train(opened, particles, progress=progress, should_stop=should_stop)
+        except KeyboardInterrupt:
+            opened.write_status("stopped", epoch=_last_epoch(opened))
+            raise
+        except BaseException as error:
+            opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
+            raise
 
 
 def _train(

@@ -149,7 +149,7 @@ class TrainingMonitor(ipywidgets.VBox):
         ------
         FileExistsError
             If the folder holds a run and `overwrite` is False.
-        RuntimeError, ValueError
+        BlockingIOError, ValueError
             See `start_training`; or if there are no particles, or an option of the form is wrong.
         """
         form = self.form or ConfigForm()
@@ -166,7 +166,7 @@ class TrainingMonitor(ipywidgets.VBox):
 
         Raises
         ------
-        FileNotFoundError, RuntimeError, ValueError
+        FileNotFoundError, BlockingIOError, ValueError
             See `start_training`.
         """
         kinds = {type(config) for config in self.form.configs} if self.form is not None else set()
