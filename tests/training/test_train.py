@@ -186,9 +186,3 @@ def test_loss_that_is_not_finite_names_the_particles_and_keeps_the_last_epoch(sm
     (run.epoch_folder() / "weights.safetensors").write_bytes(good)
     assert td.Run.open(run.folder).epochs == [1]
     assert td.Run.open(run.folder).status["state"] == "failed"
-
-
-def test_resume_refuses_other_particles(small_particles, tmp_path):
-    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
-    with pytest.raises(ValueError, match="Resume with the particles"):
-        train(small_particles.subset(small_particles.particle_id[:5]), run.folder, resume=True)

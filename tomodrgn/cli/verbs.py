@@ -92,7 +92,7 @@ def train(
     model
         Kind of model.
     resume
-        Go on after the last finished epoch of the run folder; of the other options only a higher --epochs counts.
+        Go on after the last finished epoch of the run folder, with the same images and options; --epochs may be raised.
     overwrite
         Replace a run that is there already.
     """

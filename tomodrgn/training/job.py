@@ -20,6 +20,7 @@ from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_particles
 from tomodrgn.training.lock import LockHolder, hold_run, lock_holder
+from tomodrgn.training.resume import FREE, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 
 __all__ = ["TrainingJob", "option_flags", "start_training"]
@@ -47,7 +48,7 @@ def start_training(
     run
         Folder of the run; what the process prints goes to ``log.txt`` in it.
     model, preprocess, training
-        Options. A resumed run keeps its own, but for `epochs`, which may be raised.
+        Options. A resumed run keeps its own, but for `epochs`, which may be raised; others are refused.
     resume
         Go on after the last finished epoch of an existing run.
     overwrite
@@ -69,15 +70,16 @@ def start_training(
         If the particles are only a part of their file, or an option is not that of the run to be resumed.
     """
     folder = Path(run)
-    epochs: list[str] = []
+    changes: list[str] = []
     if not resume:
         check_new_run(folder, overwrite=overwrite)
     else:
-        # The command's own default must not raise the number of epochs of the run.
-        own = Run.open(folder).train_config.epochs
-        epochs = ["--epochs", str(max(own, training.epochs) if training else own)]
+        asked = resumed_options(Run.open(folder), model, preprocess, training)
+        for name in FREE:
+            value = getattr(asked, name)
+            changes += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         model = preprocess = training = None
-    verb = ["train", *_source_arguments(particles), *option_flags(model, preprocess, training), *epochs]
+    verb = ["train", *_source_arguments(particles), *option_flags(model, preprocess, training), *changes]
     verb += ["--resume"] * resume + ["--overwrite"] * overwrite
     verb.insert(2, str(folder))
     with hold_run(folder) as lock:

@@ -22,6 +22,7 @@ from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
 from tomodrgn.training.lock import hold_run
+from tomodrgn.training.resume import check_same_particles, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.start import start_model
 from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
@@ -57,11 +58,12 @@ def train(
     Parameters
     ----------
     particles
-        The data set; a resumed run crops its images to the box it was started with.
+        The data set; a resumed run takes the same, and crops its images to the box it was started with.
     run
         Folder of the run (see `tomodrgn.training.run`).
     model, preprocess, training
-        Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised.
+        Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised, and where it
+        is computed (`accelerator`, `devices`, `points_per_chunk`).
     resume
         Go on after the last finished epoch of an existing run.
     overwrite
@@ -81,17 +83,21 @@ def train(
         If the folder exists and neither `resume` nor `overwrite` is given.
     BlockingIOError
         If another process trains in that folder.
+    ValueError
+        If a run is resumed with other images or other options than it was started with; each is named.
     FloatingPointError
         If a loss is not finite; the message names the particles of that batch and the last good epoch.
     """
-    training = training or TrainConfig()
-    if not resume:
-        check_new_run(run, overwrite=overwrite)
+    if resume:
+        existing = Run.open(run)
+        training = resumed_options(existing, model, preprocess, training)
+        check_same_particles(existing, particles)
     else:
-        Run.open(run)
+        training = training or TrainConfig()
+        check_new_run(run, overwrite=overwrite)
     with hold_run(run):
         if resume:
-            opened = _resumed(Run.open(run), particles, training)
+            opened = Run.open(run).with_training(training)
             particles = particles_at_box(opened, particles)
         else:
             opened = _created(
@@ -194,7 +200,6 @@ def _created(
     training: TrainConfig,
     overwrite: bool,
 ) -> Run:
-    check_new_run(folder, overwrite=overwrite)
     counts = np.unique(particles.tilt_counts)
     if training.tilts_per_particle is not None:
         counts = np.unique(np.minimum(counts, training.tilts_per_particle))
@@ -221,18 +226,6 @@ def _created(
         n_tilts=int(counts.max()),
         overwrite=overwrite,
     )
-
-
-def _resumed(run: Run, particles: ParticleSet, training: TrainConfig) -> Run:
-    if not np.array_equal(run.particles.particle_id, particles.particle_id):
-        raise ValueError(
-            f"Got {len(particles)} particles of {particles.source.path}, expected the {len(run.particles)} of run "
-            f"{run.folder}. Resume with the particles the run was started with, or start another run."
-        )
-    epochs = run.train_config.epochs
-    if "epochs" in training.model_fields_set:
-        epochs = max(epochs, training.epochs)
-    return run.with_training(run.train_config.model_copy(update={"epochs": epochs}))
 
 
 def _mean_losses(losses: list[StepLoss], batches: list[np.ndarray], epoch: int) -> dict[str, float]:

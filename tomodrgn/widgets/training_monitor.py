@@ -170,7 +170,8 @@ class TrainingMonitor(ipywidgets.VBox):
             See `start_training`.
         """
         kinds = {type(config) for config in self.form.configs} if self.form is not None else set()
-        training = self.form.value(TrainConfig) if self.form is not None and TrainConfig in kinds else None
+        asked = self.form.value(TrainConfig).epochs if self.form is not None and TrainConfig in kinds else 1
+        training = TrainConfig(epochs=max(asked, Run.open(self.folder).train_config.epochs))
         self._follow(start_training(self._given_particles(), self.folder, training=training, resume=True))
 
     def stop(self) -> None:
