@@ -72,6 +72,17 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_particles, tm
     assert whole.history[columns].equals(parts.history[columns])
 
 
+@pytest.mark.gpu
+def test_training_on_cuda_resumes_there_and_on_the_cpu(small_particles, tmp_path):
+    one = td.TrainConfig(epochs=1, batch_size=4, accelerator="cuda")
+    run = train(small_particles, tmp_path / "run", training=one, **SMALL)
+    for epochs, accelerator in ((2, "cuda"), (3, "cpu"), (4, "cuda")):
+        more = td.TrainConfig(epochs=epochs, accelerator=accelerator)
+        run = train(small_particles, run.folder, training=more, resume=True)
+    assert run.history["epoch"].tolist() == [1, 2, 3, 4]
+    assert np.isfinite(run.latents().mu).all()
+
+
 def test_same_seed_same_latents_other_seed_not(small_particles, tmp_path):
     def latents(name, seed):
         config = td.TrainConfig(epochs=1, batch_size=4, seed=seed)

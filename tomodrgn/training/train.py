@@ -128,9 +128,10 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
-    first_epoch = restore_checkpoint(run, network, optimizer) + 1
-    model, optimizer = fabric.setup(network, optimizer)
+    adam = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
+    model, optimizer = fabric.setup(network, adam)
+    # After the network has moved to its device, to which the optimiser's state must go.
+    first_epoch = restore_checkpoint(run, network, adam) + 1
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
