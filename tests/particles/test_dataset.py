@@ -93,6 +93,20 @@ def test_stack_that_changed_is_refused_by_name(particles):
 # --- which particles and images ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:mrcfile", "ignore::RuntimeWarning:numpy")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    stacks = numbered()
+    stacks[2][1, 2, 3] = value
+    particles = particle_set(tmp_path, stacks)
+    rows = np.arange(13)
+    with pytest.raises(ValueError, match=f"image 2 of .*, of particle {particles.particle_id[2]}, expected"):
+        TiltDataset(particles).read_images(rows)
+    assert len(TiltDataset(particles).read_images(np.delete(rows, 5))) == 12
+    stacks[2][1] = np.finfo(np.float32).max  # whose sum overflows
+    assert len(TiltDataset(particle_set(tmp_path / "large", stacks)).read_images(rows)) == 13
+
+
 def test_without_a_generator_the_order_is_that_of_the_set(particles):
     batches = sample_batches(particles, 2)
     assert [chosen.tolist() for chosen, _ in batches] == [[0, 1], [2, 3], [4]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -197,3 +199,28 @@ def test_loss_that_is_not_finite_names_the_particles_and_keeps_the_last_epoch(sm
     (run.epoch_folder() / "weights.safetensors").write_bytes(good)
     assert td.Run.open(run.folder).epochs == [1]
     assert td.Run.open(run.folder).status["state"] == "failed"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_first_loss_that_is_not_finite_ends_the_epoch_with_names_and_checkpoint(
+    small_particles, tmp_path, monkeypatch, value
+):
+    from tomodrgn.training.step import training_step
+
+    batches = []
+
+    def broken(fabric, model, batch, config, *, noise):
+        loss = training_step(fabric, model, batch, config, noise=noise)
+        batches.append(batch.particles.tolist())
+        return replace(loss, total=loss.total * value) if len(batches) in (9, 10) else loss
+
+    monkeypatch.setattr("tomodrgn.training.train.training_step", broken)
+    config = td.TrainConfig(epochs=3, batch_size=2)
+    with pytest.raises(FloatingPointError) as raised:
+        train(small_particles, tmp_path / "run", training=config, **SMALL)
+    assert len(batches) == 9, "it stops there, not at the end of the epoch"
+    names = ", ".join(small_particles.particle_id[batches[8]])
+    assert f"in epoch 2, first in the batch of particles {names}. " in str(raised.value)
+    assert str(raised.value).endswith(f"The last good checkpoint is {tmp_path / 'run/epochs/0001'}.")
+    monkeypatch.undo()
+    assert train(small_particles, tmp_path / "run", resume=True).epochs == [1, 2, 3]

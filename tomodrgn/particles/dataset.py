@@ -59,7 +59,8 @@ class TiltDataset:
         Raises
         ------
         FileNotFoundError, ValueError
-            If a stack is gone or damaged, or no longer holds the images that it held when the particles were read.
+            If a stack is gone or damaged, no longer holds the images that it held when the particles were read, or
+            holds pixels that are not finite.
         """
         box = self.particles.stack_box_px
         images = np.empty((len(image_rows), box, box), dtype=np.float32)
@@ -75,6 +76,7 @@ class TiltDataset:
                     f"expected image {last + 1} of {box} px. The stack has changed: read the particles again."
                 )
             images[wanted] = found[slices[wanted]]
+        self._check_finite(images, image_rows)
         return images
 
     def read_batch(self, particles: np.ndarray, image_rows: list[np.ndarray]) -> RawBatch:
@@ -87,6 +89,21 @@ class TiltDataset:
             owner=torch.from_numpy(owner),
             images=torch.from_numpy(self.read_images(rows)),
         )
+
+    def _check_finite(self, images: np.ndarray, image_rows: np.ndarray) -> None:
+        # A sum is several times faster than a look at each pixel; it may overflow, so it only raises a suspicion.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspect = np.flatnonzero(~np.isfinite(images.sum(axis=(1, 2))))
+        bad = [i for i in suspect if not np.isfinite(images[i]).all()]
+        if bad:
+            row = int(image_rows[bad[0]])
+            path = self.particles.stack_paths[self.particles.stack_index[row]]
+            owner = self.particles.particle_id[self.particles.image_particle[row]]
+            raise ValueError(
+                f"Got pixels that are not finite in image {self.particles.slice_index[row] + 1} of {path}, of particle "
+                f"{owner}, expected real values. Extract it again, or leave that particle out "
+                "(tomodrgn filter --invert)."
+            )
 
     def _stack(self, stack: int) -> np.ndarray:
         if stack not in self._open:

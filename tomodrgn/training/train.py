@@ -84,9 +84,10 @@ def train(
     BlockingIOError
         If another process trains in that folder.
     ValueError
-        If a run is resumed with other images or other options than it was started with; each is named.
+        If a run is resumed with other images or other options than it was started with (each is named), or CUDA is
+        asked for where there is none.
     FloatingPointError
-        If a loss is not finite; the message names the particles of that batch and the last good epoch.
+        If a loss is not finite; the message names the particles of that batch and the last good checkpoint.
     """
     if resume:
         existing = Run.open(run)
@@ -95,6 +96,7 @@ def train(
     else:
         training = training or TrainConfig()
         check_new_run(run, overwrite=overwrite)
+    default_device(training.accelerator)
     with hold_run(run):
         if resume:
             opened = Run.open(run).with_training(training)
@@ -148,6 +150,7 @@ def _train(
             tilts_per_particle=config.tilts_per_particle,
             generator=np.random.default_rng([config.seed, epoch]),
         )
+        names = [particles.particle_id[chosen] for chosen, _ in choices]
         noise = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
         losses: list[StepLoss] = []
         model.train()
@@ -159,6 +162,8 @@ def _train(
             state = TrainProgress(
                 epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
             )
+            if state.batch % max(1, state.batches // 10) == 0 or state.batch == state.batches:
+                _check_finite(run, losses, names, epoch)
             _tell(run, state, progress)
             if should_stop is not None and should_stop():
                 run.write_status("stopped", epoch=epoch - 1)
@@ -166,7 +171,7 @@ def _train(
         row = {
             "epoch": epoch,
             "split": "train",
-            **_mean_losses(losses, [particles.particle_id[chosen] for chosen, _ in choices], epoch),
+            **_mean_losses(losses, [len(batch) for batch in names]),
             "beta": beta(config, network.config.z_dim),
             "learning_rate": learning_rate(config),
         }
@@ -212,7 +217,7 @@ def _created(
     scale = estimate_scale(particles, preprocess, seed=training.seed)
     consensus = None
     if model.consensus:
-        device = default_device("cpu" if training.accelerator == "cpu" else None)
+        device = default_device(training.accelerator)
         padded = Preprocessor(particles, preprocess, scale=scale, padding=2, device=device)
         mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
         consensus = grid_particles(padded, np.ones(len(particles), dtype=np.int64)).volume() * mask
@@ -229,18 +234,25 @@ def _created(
     )
 
 
-def _mean_losses(losses: list[StepLoss], batches: list[np.ndarray], epoch: int) -> dict[str, float]:
-    """Mean losses of an epoch over batches (given by their particle ids), weighted by their particles."""
+def _check_finite(run: Run, losses: list[StepLoss], names: list[np.ndarray], epoch: int) -> None:
+    """Stop at the first batch whose loss is not finite; batches are given by their particle ids."""
+    finite = torch.stack([loss.total for loss in losses]).isfinite()
+    if finite.all():
+        return
+    last = _last_epoch(run)
+    good = f"The last good checkpoint is {run.epoch_folder(last)}" if last else "No epoch was finished"
+    raise FloatingPointError(
+        f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles "
+        f"{', '.join(names[int((~finite).nonzero()[0])])}. Look at their images and leave out what is damaged, or "
+        f"start another run with a lower learning rate (--learning-rate). {good}."
+    )
+
+
+def _mean_losses(losses: list[StepLoss], sizes: list[int]) -> dict[str, float]:
+    """Mean losses of an epoch over batches, weighted by their numbers of particles."""
     table = torch.stack([torch.stack([loss.reconstruction, loss.kl, loss.total]) for loss in losses]).cpu().double()
-    finite = table.isfinite().all(dim=1)
-    if not finite.all():
-        names = batches[int((~finite).nonzero()[0])]
-        raise FloatingPointError(
-            f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles {', '.join(names)}. "
-            "Look at their images, or lower the learning rate; the last finished epoch is intact (--resume)."
-        )
-    sizes = torch.tensor([len(names) for names in batches], dtype=torch.float64)
-    mean = (table * sizes[:, None]).sum(dim=0) / sizes.sum()
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    mean = (table * weights[:, None]).sum(dim=0) / weights.sum()
     return dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
 
 
