@@ -21,6 +21,7 @@ app = App(
     name="tomodrgn",
     help="Structural heterogeneity of particles in cryo-electron tomograms, learned from their tilt images.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 Flat = Parameter(name="*")
 
