@@ -21,6 +21,7 @@ app = App(
     name="tomodrgn",
     help="Structural heterogeneity of particles in cryo-electron tomograms, learned from their tilt images.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 Flat = Parameter(name="*")
 
@@ -102,7 +103,7 @@ def train(
     model
         Kind of model.
     resume
-        Go on after the last finished epoch of the run folder; of the other options only a higher --epochs counts.
+        Go on after the last finished epoch of the run folder, with the same images and options; --epochs may be raised.
     overwrite
         Replace a run that is there already.
     """
