@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,23 @@ def test_training_on_a_relion_project_reads_its_run_back(folders: dict[str, Path
     options = {"model": VaeConfig(), "preprocess": PreprocessConfig(), "training": TrainConfig()}
     run = Run.create(tmp_path / "run", particles, scale=1.0, n_tilts=7, **options)
     assert_equal(Run.open(run.folder).particles, particles)
+
+
+def test_files_of_tilts_stay_in_their_folder(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever a tomogram is called."""
+    particles = read(folders["relion5"], "relion5")
+    first, *others = sorted(set(particles.tomogram))
+    source = particles.source
+    name = "../../outside"
+    renamed = dataclasses.replace(
+        source,
+        particles={n: b.replace(first, name) for n, b in source.particles.items()},
+        tomograms={n: b.replace(first, name) for n, b in source.tomograms.items()},
+        tilt_series={name if n == first else n: file for n, file in source.tilt_series.items()},
+    )
+    tomogram = np.where(particles.tomogram == first, name, particles.tomogram)
+    written = write_source(dataclasses.replace(particles, source=renamed, tomogram=tomogram), tmp_path / "a/b/run")
+    assert all(path.resolve().is_relative_to(tmp_path / "a/b/run") for path in written)
+    again = read_source(tmp_path / "a/b/run", source_dir=source.path.parent, datadir=source.datadir, check_stacks=False)
+    assert set(again.tomogram) == {name, *others}
+    np.testing.assert_array_equal(again.dose_e_per_angst2, particles.dose_e_per_angst2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tomodrgn.particles.read import (
     write_particles,
     write_source,
 )
+from tomodrgn.particles.source_table import text_to_numbers
 
 PER_IMAGE = ("rotations", "shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale", "slice_index", "source_slot")
 
@@ -318,3 +320,28 @@ def test_a_missing_column_is_named(warp: WarpSeries, column: str) -> None:
         read_particles(warp.path)
     expected = "single-particle" if column == "rlnGroupName" else column
     assert expected in str(caught.value)
+
+
+CELLS = (
+    ["1", "-0.0", "1e5", "007", ".5", "5."],
+    ["nan", "inf", "-Infinity", "1e400"],
+    ["+2", "3"],
+    ["x", "1"],
+    ["", "1"],
+    ["1_0", "0x1F", "1,5", "1d5", "true"],
+)
+
+
+@pytest.mark.parametrize("cells", CELLS)
+@pytest.mark.parametrize("arrow", [True, False])
+def test_numbers_are_the_same_with_and_without_arrow(
+    cells: list[str],
+    arrow: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each cell is what float says of it; what no program writes as a number is none."""
+    if not arrow:
+        monkeypatch.setattr(pd.Series, "astype", lambda *_: (_ for _ in ()).throw(ImportError("no pyarrow")))
+    plain = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
+    wanted = [float(cell) if plain.fullmatch(cell) else np.nan for cell in cells]
+    np.testing.assert_array_equal(text_to_numbers(pd.Series(cells, dtype="str")), wanted)

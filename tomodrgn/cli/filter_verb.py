@@ -206,11 +206,11 @@ def _columns(kept: ParticleSet, latents: Path | None, columns: tuple[str, ...]) 
     """The columns to add, indexed by particle_id."""
     import pandas as pd
 
-    from tomodrgn.particles.latents import Latents
-    from tomodrgn.training.run import Run
-
     tables: list[pd.DataFrame] = []
     if latents is not None:
+        from tomodrgn.particles.latents import Latents
+        from tomodrgn.training.run import Run
+
         known = Run.open(latents).latents() if latents.is_dir() else Latents.load(latents)
         tables.append(known.aligned_to(kept.particle_id).star_columns())
     for text in columns:

@@ -76,11 +76,11 @@ def write_tables(found: Inspection, *, ids: Path | None, images: Path | None, ov
     Where stacks are missing, the place of an image in its stack is not known and left out.
     """
     from tomodrgn.io.atomic import replacing
-    from tomodrgn.particles.choice import image_list
+    from tomodrgn.particles.choice import image_list, particle_list
 
     tables = []
     if ids is not None:
-        tables.append((ids, found.particles.frame()[["tomogram", "half_set", "n_tilts"]].reset_index()))
+        tables.append((ids, particle_list(found.particles)))
     if images is not None:
         unknown = [] if found.missing is None else ["stack", "slice"]
         tables.append((images, image_list(found.particles).drop(columns=unknown)))

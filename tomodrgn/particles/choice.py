@@ -10,7 +10,16 @@ from jaxtyping import Bool, Int8
 
 from tomodrgn.particles.particle_set import ParticleSet
 
-__all__ = ["half_sets", "image_list", "in_tomograms", "listed_images", "up_to_dose", "with_label", "within_order"]
+__all__ = [
+    "half_sets",
+    "image_list",
+    "in_tomograms",
+    "listed_images",
+    "particle_list",
+    "up_to_dose",
+    "with_label",
+    "within_order",
+]
 
 
 def half_sets(particles: ParticleSet, *, seed: int = 0) -> Int8[np.ndarray, " k"]:
@@ -92,6 +101,18 @@ def within_order(particles: ParticleSet, first: int | None, end: int | None) -> 
     rank[order] = np.arange(particles.n_images) - particles.offsets[particle]
     start, stop, _ = slice(first, end).indices(int(particles.tilt_counts.max()))
     return (rank >= start) & (rank < stop)
+
+
+def particle_list(particles: ParticleSet) -> pd.DataFrame:
+    """One row a particle, in the order of the set: columns particle_id, tomogram, half_set and n_tilts."""
+    return pd.DataFrame(
+        {
+            "particle_id": particles.particle_id,
+            "tomogram": particles.tomogram,
+            "half_set": particles.half_set,
+            "n_tilts": particles.tilt_counts,
+        }
+    )
 
 
 def image_list(particles: ParticleSet) -> pd.DataFrame:

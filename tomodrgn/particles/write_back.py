@@ -60,7 +60,8 @@ def write_particles(
     overwrite
         Whether files already there may be replaced.
     columns
-        Columns to add, indexed by particle_id; those that exist are replaced if their name begins with ``tomodrgn``.
+        Columns to add, indexed by particle_id, such as `Latents.star_columns`; those that exist are replaced if their
+        name begins with ``tomodrgn``.
     as_images
         Whether to write a table of our own with one row an image instead (dialect ``"tomodrgn"``), which holds any
         choice of images, and full paths of their stacks.
