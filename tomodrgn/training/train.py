@@ -21,6 +21,8 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
+from tomodrgn.training.lock import hold_run
+from tomodrgn.training.resume import check_same_particles, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.start import start_model
 from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
@@ -56,11 +58,12 @@ def train(
     Parameters
     ----------
     particles
-        The data set; a resumed run crops its images to the box it was started with.
+        The data set; a resumed run takes the same, and crops its images to the box it was started with.
     run
         Folder of the run (see `tomodrgn.training.run`).
     model, preprocess, training
-        Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised.
+        Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised, and where it
+        is computed (`accelerator`, `devices`, `points_per_chunk`).
     resume
         Go on after the last finished epoch of an existing run.
     overwrite
@@ -78,30 +81,43 @@ def train(
     ------
     FileExistsError
         If the folder exists and neither `resume` nor `overwrite` is given.
+    BlockingIOError
+        If another process trains in that folder.
+    ValueError
+        If a run is resumed with other images or other options than it was started with (each is named), or CUDA is
+        asked for where there is none.
     FloatingPointError
-        If a loss is not finite; the message names the particles of that batch and the last good epoch.
+        If a loss is not finite; the message names the particles of that batch and the last good checkpoint.
     """
-    training = training or TrainConfig()
     if resume:
-        opened = _resumed(Run.open(run), particles, training)
-        particles = particles_at_box(opened, particles)
+        existing = Run.open(run)
+        training = resumed_options(existing, model, preprocess, training)
+        check_same_particles(existing, particles)
     else:
-        opened = _created(
-            run,
-            particles,
-            model=model or VaeConfig(),
-            preprocess=preprocess or PreprocessConfig(),
-            training=training,
-            overwrite=overwrite,
-        )
-    try:
-        return _train(opened, particles, progress=progress, should_stop=should_stop)
-    except KeyboardInterrupt:
-        opened.write_status("stopped", epoch=_last_epoch(opened))
-        raise
-    except BaseException as error:
-        opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
-        raise
+        training = training or TrainConfig()
+        check_new_run(run, overwrite=overwrite)
+    default_device(training.accelerator)
+    with hold_run(run):
+        if resume:
+            opened = Run.open(run).with_training(training)
+            particles = particles_at_box(opened, particles)
+        else:
+            opened = _created(
+                run,
+                particles,
+                model=model or VaeConfig(),
+                preprocess=preprocess or PreprocessConfig(),
+                training=training,
+                overwrite=overwrite,
+            )
+        try:
+            return _train(opened, particles, progress=progress, should_stop=should_stop)
+        except KeyboardInterrupt:
+            opened.write_status("stopped", epoch=_last_epoch(opened))
+            raise
+        except BaseException as error:
+            opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
+            raise
 
 
 def _train(
@@ -114,9 +130,10 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
-    first_epoch = restore_checkpoint(run, network, optimizer) + 1
-    model, optimizer = fabric.setup(network, optimizer)
+    adam = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
+    model, optimizer = fabric.setup(network, adam)
+    # After the network has moved to its device, to which the optimiser's state must go.
+    first_epoch = restore_checkpoint(run, network, adam) + 1
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
@@ -133,6 +150,7 @@ def _train(
             tilts_per_particle=config.tilts_per_particle,
             generator=np.random.default_rng([config.seed, epoch]),
         )
+        names = [particles.particle_id[chosen] for chosen, _ in choices]
         noise = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
         losses: list[StepLoss] = []
         model.train()
@@ -144,6 +162,8 @@ def _train(
             state = TrainProgress(
                 epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
             )
+            if state.batch % max(1, state.batches // 10) == 0 or state.batch == state.batches:
+                _check_finite(run, losses, names, epoch)
             _tell(run, state, progress)
             if should_stop is not None and should_stop():
                 run.write_status("stopped", epoch=epoch - 1)
@@ -151,7 +171,7 @@ def _train(
         row = {
             "epoch": epoch,
             "split": "train",
-            **_mean_losses(losses, [particles.particle_id[chosen] for chosen, _ in choices], epoch),
+            **_mean_losses(losses, [len(batch) for batch in names]),
             "beta": beta(config, network.config.z_dim),
             "learning_rate": learning_rate(config),
         }
@@ -186,7 +206,6 @@ def _created(
     training: TrainConfig,
     overwrite: bool,
 ) -> Run:
-    check_new_run(folder, overwrite=overwrite)
     counts = np.unique(particles.tilt_counts)
     if training.tilts_per_particle is not None:
         counts = np.unique(np.minimum(counts, training.tilts_per_particle))
@@ -198,7 +217,7 @@ def _created(
     scale = estimate_scale(particles, preprocess, seed=training.seed)
     consensus = None
     if model.consensus:
-        device = default_device("cpu" if training.accelerator == "cpu" else None)
+        device = default_device(training.accelerator)
         padded = Preprocessor(particles, preprocess, scale=scale, padding=2, device=device)
         mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
         consensus = grid_particles(padded, np.ones(len(particles), dtype=np.int64)).volume() * mask
@@ -215,30 +234,25 @@ def _created(
     )
 
 
-def _resumed(run: Run, particles: ParticleSet, training: TrainConfig) -> Run:
-    if not np.array_equal(run.particles.particle_id, particles.particle_id):
-        raise ValueError(
-            f"Got {len(particles)} particles of {particles.source.path}, expected the {len(run.particles)} of run "
-            f"{run.folder}. Resume with the particles the run was started with, or start another run."
-        )
-    epochs = run.train_config.epochs
-    if "epochs" in training.model_fields_set:
-        epochs = max(epochs, training.epochs)
-    return run.with_training(run.train_config.model_copy(update={"epochs": epochs}))
+def _check_finite(run: Run, losses: list[StepLoss], names: list[np.ndarray], epoch: int) -> None:
+    """Stop at the first batch whose loss is not finite; batches are given by their particle ids."""
+    finite = torch.stack([loss.total for loss in losses]).isfinite()
+    if finite.all():
+        return
+    last = _last_epoch(run)
+    good = f"The last good checkpoint is {run.epoch_folder(last)}" if last else "No epoch was finished"
+    raise FloatingPointError(
+        f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles "
+        f"{', '.join(names[int((~finite).nonzero()[0])])}. Look at their images and leave out what is damaged, or "
+        f"start another run with a lower learning rate (--learning-rate). {good}."
+    )
 
 
-def _mean_losses(losses: list[StepLoss], batches: list[np.ndarray], epoch: int) -> dict[str, float]:
-    """Mean losses of an epoch over batches (given by their particle ids), weighted by their particles."""
+def _mean_losses(losses: list[StepLoss], sizes: list[int]) -> dict[str, float]:
+    """Mean losses of an epoch over batches, weighted by their numbers of particles."""
     table = torch.stack([torch.stack([loss.reconstruction, loss.kl, loss.total]) for loss in losses]).cpu().double()
-    finite = table.isfinite().all(dim=1)
-    if not finite.all():
-        names = batches[int((~finite).nonzero()[0])]
-        raise FloatingPointError(
-            f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles {', '.join(names)}. "
-            "Look at their images, or lower the learning rate; the last finished epoch is intact (--resume)."
-        )
-    sizes = torch.tensor([len(names) for names in batches], dtype=torch.float64)
-    mean = (table * sizes[:, None]).sum(dim=0) / sizes.sum()
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    mean = (table * weights[:, None]).sum(dim=0) / weights.sum()
     return dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
 
 
