@@ -21,9 +21,11 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
+from tomodrgn.training.held_out import held_out_loss, held_out_tilts
 from tomodrgn.training.run import Run, check_new_run
+from tomodrgn.training.schedules import full_learning_rate, rates_at
 from tomodrgn.training.start import start_model
-from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
+from tomodrgn.training.step import StepLoss, chunk_size, training_step
 
 __all__ = ["TrainProgress", "train"]
 
@@ -114,13 +116,19 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=full_learning_rate(config), eps=1e-8, weight_decay=config.weight_decay
+    )
     first_epoch = restore_checkpoint(run, network, optimizer) + 1
     model, optimizer = fabric.setup(network, optimizer)
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
-    preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
-    dataset = TiltDataset(particles)
+    trained, held = _trained_tilts(particles, config)
+    preprocessor, whole = (
+        Preprocessor(p, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
+        for p in (trained, particles)
+    )
+    dataset = TiltDataset(trained)
     if first_epoch == 1:
         start_model(run, network, preprocessor)
     history = run.history.query("epoch < @first_epoch")
@@ -128,19 +136,21 @@ def _train(
     for epoch in range(first_epoch, config.epochs + 1):
         began = time.perf_counter()
         choices = sample_batches(
-            particles,
+            trained,
             config.batch_size,
             tilts_per_particle=config.tilts_per_particle,
+            tilt_sampling=config.tilt_sampling,
             generator=np.random.default_rng([config.seed, epoch]),
         )
         noise = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
         losses: list[StepLoss] = []
         model.train()
         for raw in dataset.batches(choices):
+            rates = rates_at((epoch - 1 + len(losses) / len(choices)) / config.epochs, config, network.config.z_dim)
+            optimizer.param_groups[0]["lr"] = rates["learning_rate"]
             optimizer.zero_grad(set_to_none=True)
-            loss = training_step(fabric, model, preprocessor(raw), config, noise=noise)
+            losses.append(training_step(fabric, model, preprocessor(raw), config, beta=rates["beta"], noise=noise))
             optimizer.step()
-            losses.append(loss)
             state = TrainProgress(
                 epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
             )
@@ -148,21 +158,26 @@ def _train(
             if should_stop is not None and should_stop():
                 run.write_status("stopped", epoch=epoch - 1)
                 return run
-        row = {
-            "epoch": epoch,
-            "split": "train",
-            **_mean_losses(losses, [particles.particle_id[chosen] for chosen, _ in choices], epoch),
-            "beta": beta(config, network.config.z_dim),
-            "learning_rate": learning_rate(config),
-        }
+        split_losses = {"train": _mean_losses(losses, [trained.particle_id[chosen] for chosen, _ in choices], epoch)}
         model.eval()
-        latents = encode_all(network, preprocessor, tilts_per_particle=config.tilts_per_particle)
-        history = pd.concat([history, pd.DataFrame([{**row, "seconds": time.perf_counter() - began}])])
+        if held.any():
+            chunk = chunk_size(config, fabric.device)
+            split_losses["test"] = held_out_loss(model, whole, held, beta=rates["beta"], points_per_chunk=chunk)
+        latents = encode_all(network, whole, tilts_per_particle=config.tilts_per_particle)
+        shared = {**rates, "seconds": time.perf_counter() - began}
+        rows = [{"epoch": epoch, "split": split, **means, **shared} for split, means in split_losses.items()]
+        history = pd.concat([history, pd.DataFrame(rows)])
         write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)
         if progress is not None:
             progress(replace(state, history=history))
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
+
+
+def _trained_tilts(particles: ParticleSet, config: TrainConfig) -> tuple[ParticleSet, np.ndarray]:
+    """The particles without their held-out tilts, and which of all images these are."""
+    held = held_out_tilts(particles, config.held_out_fraction, config.seed)
+    return (particles.subset_images(~held) if held.any() else particles), held
 
 
 def _noise_seed(seed: int, epoch: int) -> int:
@@ -187,21 +202,22 @@ def _created(
     overwrite: bool,
 ) -> Run:
     check_new_run(folder, overwrite=overwrite)
-    counts = np.unique(particles.tilt_counts)
+    trained, _ = _trained_tilts(particles, training)
+    counts = np.unique(trained.tilt_counts)
     if training.tilts_per_particle is not None:
         counts = np.unique(np.minimum(counts, training.tilts_per_particle))
     if model.pooling == "concatenate" and model.z_dim and len(counts) != 1:
         raise ValueError(
             f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
-            f"Set tilts_per_particle to {counts.min()} or less, or use pooling 'mean' or 'max'."
+            f"Set tilts_per_particle to {counts.min()} or less, or use another pooling."
         )
-    scale = estimate_scale(particles, preprocess, seed=training.seed)
+    scale = estimate_scale(trained, preprocess, seed=training.seed)
     consensus = None
     if model.consensus:
         device = default_device("cpu" if training.accelerator == "cpu" else None)
-        padded = Preprocessor(particles, preprocess, scale=scale, padding=2, device=device)
+        padded = Preprocessor(trained, preprocess, scale=scale, padding=2, device=device)
         mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
-        consensus = grid_particles(padded, np.ones(len(particles), dtype=np.int64)).volume() * mask
+        consensus = grid_particles(padded, np.ones(len(trained), dtype=np.int64)).volume() * mask
     return Run.create(
         folder,
         particles,
