@@ -9,9 +9,11 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-# System packages, in one place. Chromium with a font is for the tests marked `browser`.
-APT_PACKAGES=(chromium fonts-dejavu-core)
+# System packages, in one place. For the tests marked `browser`: Chromium with a font, and what Playwright's driver loads.
+APT_PACKAGES=(chromium fonts-dejavu-core libatomic1)
 TORCH="torch==2.13.0"
+# Threads that wait asleep: waiting ones that spin make every other process on the machine slow.
+export OMP_WAIT_POLICY=PASSIVE
 
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT

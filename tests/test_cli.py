@@ -14,6 +14,7 @@ import pytest
 import tomodrgn as td
 from tomodrgn.cli import run_command
 from tomodrgn.io.mrc import read_volume, write_stack, write_volume
+from tomodrgn.particles.simulated_formats import FORMATS
 
 TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
 TINY += ["--encoder-grid", "5", "--max-radius", "0.2"]
@@ -49,7 +50,8 @@ def test_info_of_the_real_set(real_set, capsys):
     }
     assert {name: facts[name] for name in wanted} == wanted
     assert facts["stack_box_px"] == 32
-    assert set(facts) == {*wanted, "stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns"}
+    told = {"stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns", "image_stacks", "remarks"}
+    assert set(facts) == {*wanted, *told}
     assert run_command(["info", str(real_set)]) == 0
     text = capsys.readouterr().out
     for words in ("WarpTools", "40", "1430", "32 px", "12.0 angstrom/px", "min 34, median 36, max 37"):
@@ -111,7 +113,7 @@ def test_backproject_names_the_hand_that_fits(real_set, tmp_path, capsys):
 
 
 def test_simulate_then_info(tmp_path, capsys):
-    for dialect in ("warp", "warptools"):
+    for dialect in FORMATS:
         out = tmp_path / dialect
         assert run_command(["simulate", str(out), "--particles", "6", "--tilts", "5", "--dialect", dialect]) == 0
         star = capsys.readouterr().out.split(" images to ")[1].split(";")[0]
@@ -278,6 +280,71 @@ def test_downsample_needs_a_smaller_box_and_an_empty_place(small_particles, tmp_
     code, error = fails(capsys, "downsample", star, tmp_path / "out", "--box", "16")
     assert (code, (tmp_path / "out/particles.star").read_text()) == (2, "mine")
     assert "--overwrite" in error
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_cuda_where_there_is_none(small_particles, tmp_path, capsys, monkeypatch, resume):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    out, options = tmp_path / "out", ["--accelerator", "cuda", "--epochs", "2"]
+    if resume:
+        td.train(
+            small_particles,
+            out,
+            model=td.VaeConfig(z_dim=1, encoder_dim=16, decoder_dim=16, encoder_grid=5),
+            preprocess=td.PreprocessConfig(max_radius=0.2),
+            training=td.TrainConfig(epochs=1),
+        )
+        options.append("--resume")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    code, error = fails(capsys, "train", small_particles.source.path, out, *options)
+    assert code == 2
+    assert "Got accelerator 'cuda', but torch" in error
+    assert "Use 'cpu' or 'auto'" in error
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert out.exists() == resume
+
+
+def raising(source, module):
+    """A function of a module of that name which runs the source."""
+    names = {"__name__": module}
+    exec(f"def function(*arguments, **options):\n    {source}", names)
+    return names["function"]
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "code", "words"),
+    [
+        ("raise ValueError('Got 3, expected 4.')", "tomodrgn.particles.read", 2, "tomodrgn: Got 3, expected 4."),
+        ("raise KeyError('Got x, expected y.')", "tomodrgn.particles.read", 2, "tomodrgn: Got x, expected y."),
+        ("raise FloatingPointError('Got nan.')", "tomodrgn.training.train", 1, "tomodrgn: Got nan."),
+        ("open('/nowhere/at all')", "tomodrgn.io.mrc", 1, "'/nowhere/at all'"),
+        ("raise MemoryError('of 9 GiB')", "numpy", 1, "MemoryError: of 9 GiB"),
+        ("raise KeyboardInterrupt", "tomodrgn.training.train", 130, "interrupted"),
+    ],
+)
+def test_foreseen_errors_are_one_line(small_particles, capsys, monkeypatch, source, module, code, words):
+    monkeypatch.setattr("tomodrgn.particles.inspection.inspect_particles", raising(source, module))
+    found, error = fails(capsys, "info", small_particles.source.path)
+    assert found == code
+    assert words in error
+    assert "fault of tomodrgn" not in error
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("int('many')", "tomodrgn.particles.read"),
+        ("raise ValueError('Got 3 channels')", "torch.nn"),
+        ("{}['particles']", "tomodrgn.particles.read"),
+        ("None.shape", "tomodrgn.particles.read"),
+    ],
+)
+def test_unforeseen_errors_are_a_failure_with_a_traceback(small_particles, capsys, monkeypatch, source, module):
+    monkeypatch.setattr("tomodrgn.particles.inspection.inspect_particles", raising(source, module))
+    assert run_command(["info", str(small_particles.source.path)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" in error
+    assert "This is a fault of tomodrgn" in error.splitlines()[-1]
 
 
 def test_installed_command_runs(tmp_path):

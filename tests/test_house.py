@@ -34,6 +34,15 @@ HEAVY = {
     "lightning_fabric",
 }
 TOP_LEVEL = {"pyproject.toml", "tomodrgn", "notebooks", "tests", "binder", "README.md", "LICENSE", "CHANGELOG.md"}
+OWN_ERRORS = {
+    "BlockingIOError",
+    "FileExistsError",
+    "FileNotFoundError",
+    "FloatingPointError",
+    "KeyError",
+    "RuntimeError",
+    "ValueError",
+}
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_CELL_LINES = 15
@@ -113,6 +122,8 @@ def module_faults(source: str) -> list[str]:
                 faults.append(f"line {line}: {node.name} has {n} lines, at most {MAX_FUNCTION_LINES}")
         elif isinstance(node, ast.Assert):
             faults.append(f"line {line}: assert; raise an error that says what to do")
+        elif isinstance(node, ast.Raise):
+            faults += raise_faults(node)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             faults += import_faults(node)
         elif isinstance(node, ast.Call):
@@ -130,6 +141,16 @@ def import_faults(node: ast.Import | ast.ImportFrom) -> list[str]:
     if through_door:
         faults.append(f"line {node.lineno}: imports from the front door; name the room itself")
     return faults
+
+
+def raise_faults(node: ast.Raise) -> list[str]:
+    """Messages in other words than ours, by which the command line would take an error for a fault of tomodrgn."""
+    call = node.exc
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) not in OWN_ERRORS or not call.args:
+        return []
+    text = call.args[0].values[0] if isinstance(call.args[0], ast.JoinedStr) else call.args[0]
+    begins = isinstance(text, ast.Constant) and str(text.value).startswith("Got ")
+    return [] if begins else [f"line {node.lineno}: a message that does not begin with 'Got '"]
 
 
 def call_faults(call: ast.Call) -> list[str]:
@@ -154,6 +175,7 @@ def test_module_keeps_the_rules(path: Path) -> None:
         ("x = 1\n" * 401, "401 lines"),
         ("def f():\n" + "    x = 1\n" * 61, "f has 61 lines"),
         ("assert x", "assert"),
+        ("raise ValueError(f'{x} is wrong')", "begin with 'Got '"),
         ("import pickle", "imports pickle"),
         ("from pickle import load", "imports pickle"),
         ("from tomodrgn import Run", "front door"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,30 @@ def test_any_choice_of_images_can_be_written_as_a_table_of_images(
     assert "userGridSquare" in again.source.rows
 
 
-def assert_equal(one: ParticleSet, other: ParticleSet) -> None:
+def test_a_table_of_images_of_a_cropped_set_is_of_the_images_on_disk(folders: dict[str, Path], tmp_path: Path) -> None:
+    particles = read(folders["warp"], "warp")
+    write_particles(particles.cropped_to(8), tmp_path / "images.star", as_images=True)
+    again = read_particles(tmp_path / "images.star")
+    assert (again.box_px, again.pixel_size_angst) == (16, pytest.approx(8.0))
+    np.testing.assert_allclose(again.shifts_px, particles.shifts_px, atol=1e-6)
+
+
+def test_numbers_of_particles_in_nextpyp_files_are_not_their_names(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    particles = read(folders["nextpyp"], "nextpyp")
+    rows = particles.source.particles["particles"]
+    for name, several in (("12", True), (rows["rlnMicrographName"] + rows["rlnGroupNumber"], False)):
+        caplog.clear()
+        rows["rlnGroupName"] = name
+        write_particles(particles, tmp_path / "named.star", overwrite=True)
+        again = read_particles(tmp_path / "named.star", datadir=folders["nextpyp"])
+        assert again.particle_id.tolist() == particles.particle_id.tolist()
+        assert any("particles of several tilt series" in message for message in caplog.messages) == several
+
+
+def assert_equal(one: ParticleSet, other: ParticleSet, *, stacks: bool = True) -> None:
+    """Equal in every quantity, and in the files of their images if these were looked for."""
     for name in ("particle_id", "tomogram", "half_set", "offsets", "rotations", "shifts_px", "dose_e_per_angst2",
                  "tilt_deg", "image_scale", "slice_index"):  # fmt: skip
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
@@ -166,8 +190,9 @@ def assert_equal(one: ParticleSet, other: ParticleSet) -> None:
     assert one.ctf is not None
     assert other.ctf is not None
     np.testing.assert_array_equal(one.ctf.table(), other.ctf.table())
-    paths = [[Path(p.stack_paths[i]).resolve() for i in p.stack_index] for p in (one, other)]
-    assert paths[0] == paths[1]
+    if stacks:
+        paths = [[Path(p.stack_paths[i]).resolve() for i in p.stack_index] for p in (one, other)]
+        assert paths[0] == paths[1]
 
 
 def test_a_binary_cistem_file_is_the_same_set(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -203,7 +228,12 @@ def test_stack_of_a_cistem_file_must_be_found_or_given(folders: dict[str, Path],
     ("value", "unit", "degrees"), [("0.5", "rad", 28.648), ("0.5", "deg", 0.5), ("90", None, 90.0)]
 )
 def test_phase_shifts_of_cistem(
-    folders: dict[str, Path], tmp_path: Path, value: str, unit: str | None, degrees: float
+    folders: dict[str, Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    value: str,
+    unit: str | None,
+    degrees: float,
 ) -> None:
     text = (folders["cistem"] / "particles.star").read_text()
     particles = read(folders["cistem"], "cistem")
@@ -214,6 +244,7 @@ def test_phase_shifts_of_cistem(
     told = read_particles(tmp_path / "shifted.star", stack=stack, phase_unit=unit)
     assert told.ctf is not None
     np.testing.assert_allclose(told.ctf.phase_shift_deg, degrees, rtol=1e-4)
+    assert any("taken as degrees" in message for message in caplog.messages) == (unit is None)
     if float(value) < 3:
         with pytest.raises(ValueError, match="--phase-unit"):
             read_particles(tmp_path / "shifted.star", stack=stack)
@@ -245,3 +276,23 @@ def test_training_on_a_relion_project_reads_its_run_back(folders: dict[str, Path
     options = {"model": VaeConfig(), "preprocess": PreprocessConfig(), "training": TrainConfig()}
     run = Run.create(tmp_path / "run", particles, scale=1.0, n_tilts=7, **options)
     assert_equal(Run.open(run.folder).particles, particles)
+
+
+def test_files_of_tilts_stay_in_their_folder(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever a tomogram is called."""
+    particles = read(folders["relion5"], "relion5")
+    first, *others = sorted(set(particles.tomogram))
+    source = particles.source
+    name = "../../outside"
+    renamed = dataclasses.replace(
+        source,
+        particles={n: b.replace(first, name) for n, b in source.particles.items()},
+        tomograms={n: b.replace(first, name) for n, b in source.tomograms.items()},
+        tilt_series={name if n == first else n: file for n, file in source.tilt_series.items()},
+    )
+    tomogram = np.where(particles.tomogram == first, name, particles.tomogram)
+    written = write_source(dataclasses.replace(particles, source=renamed, tomogram=tomogram), tmp_path / "a/b/run")
+    assert all(path.resolve().is_relative_to(tmp_path / "a/b/run") for path in written)
+    again = read_source(tmp_path / "a/b/run", source_dir=source.path.parent, datadir=source.datadir, check_stacks=False)
+    assert set(again.tomogram) == {name, *others}
+    np.testing.assert_array_equal(again.dose_e_per_angst2, particles.dose_e_per_angst2)

@@ -256,7 +256,7 @@ def test_stacks_of_all_tilts_and_of_visible_ones(
     some = particles.subset(["001/2", "T_2/1"])
     caplog.clear()
     few = downsample_particles(some, tmp_path / "few", box_px=8)
-    assert caplog.messages == []
+    assert not any("not found from" in message for message in caplog.messages)
     assert_same_numbers(few, dataclasses.replace(some.cropped_to(8), source_row=few.source_row))
     assert len(list((tmp_path / "few").rglob("*.mrcs"))) == 2, "stacks of other particles are left out"
     without_a_tilt = particles.subset_images(np.arange(9) != 1)

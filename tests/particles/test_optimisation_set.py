@@ -404,3 +404,10 @@ def test_real_rows_in_mixed_order_keep_their_images(real_set: Path, tmp_path: Pa
     assert mixed.ctf is not None
     np.testing.assert_array_equal(mixed.ctf.table(), plain.ctf.table()[rows])
     assert [mixed.stack_paths[i] for i in mixed.stack_index] == [plain.stack_paths[i] for i in plain.stack_index[rows]]
+
+
+def test_one_tilt_each_is_single_particle_data(warptools: WarpToolsSet) -> None:
+    warptools.rows["rlnTomoVisibleFrames"] = ["[1,0,0,0]", "[0,1,0,0]", "[0,1,0]"]
+    warptools.write()
+    with pytest.raises(ValueError, match="single-particle data"):
+        read_particles(warptools.path)

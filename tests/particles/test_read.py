@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tomodrgn.particles.read import (
     write_particles,
     write_source,
 )
+from tomodrgn.particles.source_table import text_to_numbers
 
 PER_IMAGE = ("rotations", "shifts_px", "dose_e_per_angst2", "tilt_deg", "image_scale", "slice_index", "source_slot")
 
@@ -96,19 +98,19 @@ def test_filtered_series_in_the_order_of_the_file(warp: WarpSeries) -> None:
 def test_added_columns_are_joined_by_particle(warp: WarpSeries, warptools: WarpToolsSet) -> None:
     others = read_particles(warptools.path)
     labels = pd.DataFrame({"tomodrgnLabel": [7, 8], "z1": [0.1, 1 / 3]}, index=["T_2_0000007", "001_0000007"])
-    write_particles(read_particles(warp.path), warp.folder / "labelled.star", add_columns=labels)
+    write_particles(read_particles(warp.path), warp.folder / "labelled.star", columns=labels)
     block = read_star(warp.folder / "labelled.star")[""]
     assert block["tomodrgnLabel"].tolist() == ["8", "8", "8", "7", "7"]
     assert [float(z) for z in block["z1"]] == [1 / 3] * 3 + [0.1] * 2
     again = read_particles(warp.folder / "labelled.star")
     assert again.frame()["tomodrgnLabel"].tolist() == [8, 7]
     changed = labels.drop(columns="z1") * 2
-    write_particles(again, warp.folder / "labelled.star", add_columns=changed, overwrite=True)
+    write_particles(again, warp.folder / "labelled.star", columns=changed, overwrite=True)
     assert read_star(warp.folder / "labelled.star")[""]["tomodrgnLabel"].tolist() == ["16", "16", "16", "14", "14"]
     with pytest.raises(ValueError, match=r"new columns \['z1'\].*labelled\.star has already"):
-        write_particles(again, warp.folder / "x.star", add_columns=labels)
+        write_particles(again, warp.folder / "x.star", columns=labels)
     with pytest.raises(KeyError, match=r"without 2 of 3 particles.*'001/1', '001/2'"):
-        write_particles(others, warptools.folder / "x.star", add_columns=labels.set_axis(["T_2/1", "x"]))
+        write_particles(others, warptools.folder / "x.star", columns=labels.set_axis(["T_2/1", "x"]))
     assert not (warptools.folder / "x.star").exists()
 
 
@@ -196,7 +198,7 @@ def test_source_folder_takes_columns_and_drops_stale_files(
 ) -> None:
     write_source(read_particles(warptools.path), tmp_path / "run")
     labels = pd.DataFrame({"tomodrgnLabel": [1, 2]}, index=["001_0000007", "T_2_0000007"])
-    write_source(read_particles(warp.path), tmp_path / "run", add_columns=labels, overwrite=True)
+    write_source(read_particles(warp.path), tmp_path / "run", columns=labels, overwrite=True)
     again = read_source(tmp_path / "run", source_dir=warp.folder)
     assert again.dialect == "warp"
     assert again.frame()["tomodrgnLabel"].tolist() == [1, 2]
@@ -318,3 +320,28 @@ def test_a_missing_column_is_named(warp: WarpSeries, column: str) -> None:
         read_particles(warp.path)
     expected = "single-particle" if column == "rlnGroupName" else column
     assert expected in str(caught.value)
+
+
+CELLS = (
+    ["1", "-0.0", "1e5", "007", ".5", "5."],
+    ["nan", "inf", "-Infinity", "1e400"],
+    ["+2", "3"],
+    ["x", "1"],
+    ["", "1"],
+    ["1_0", "0x1F", "1,5", "1d5", "true"],
+)
+
+
+@pytest.mark.parametrize("cells", CELLS)
+@pytest.mark.parametrize("arrow", [True, False])
+def test_numbers_are_the_same_with_and_without_arrow(
+    cells: list[str],
+    arrow: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each cell is what float says of it; what no program writes as a number is none."""
+    if not arrow:
+        monkeypatch.setattr(pd.Series, "astype", lambda *_: (_ for _ in ()).throw(ImportError("no pyarrow")))
+    plain = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf(inity)?)", re.IGNORECASE)
+    wanted = [float(cell) if plain.fullmatch(cell) else np.nan for cell in cells]
+    np.testing.assert_array_equal(text_to_numbers(pd.Series(cells, dtype="str")), wanted)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.particles.test_positions import SAMPLES
 from tomodrgn.io.star import read_star, write_star
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import UnknownDialectError, read_particles
@@ -27,6 +28,7 @@ READABLE: dict[str, tuple[Any, ...]] = {
 }
 E0 = ["with the blocks", "The nearest is", "--dialect"]
 E1 = ["3-D (pseudo-)subtomograms", "tilt images", "--stack2d --no_ctf", "--dont_premultiply"]
+POSITIONS = ["can still be used for mapback", "tomodrgn.read_positions", "tomodrgn convert-positions"]
 E2 = ["tomograms file", "_rlnTomoParticlesFile and _rlnTomoTomogramsFile"]
 E3 = ["which does not exist", "--datadir"]
 E6 = ["single-particle data", "one image"]
@@ -109,38 +111,56 @@ def test_sample_is_refused_with_what_helps(shared_data: Path, name: str, pieces:
     assert text.startswith("Got ")
     assert path.name in text
     assert all(piece in text for piece in pieces), text
+    volumes = pieces[: len(E1)] == E1 and "wedge_list" not in name
+    assert [piece in text for piece in POSITIONS[:2]] == [volumes] * 2
+    assert POSITIONS[2] in text or not volumes
+
+
+def with_extra_columns(path: Path, folder: Path) -> tuple[Path, Path | None]:
+    """A copy whose largest table has five columns more, in front, between and behind, and its columns in another order.
+
+    An optimisation set is copied with its tables; the files of tilts that these name are below the folder returned.
+    """
+    rng = np.random.default_rng(len(path.name))
+    blocks = read_star(path)
+    named = next((block for block in blocks.values() if "rlnTomoParticlesFile" in block), None)
+    if named is None:
+        write_star(folder / "extra.star", widened(blocks, rng))
+        return folder / "extra.star", None
+    project = next(parent for parent in path.parents if (parent / named["rlnTomoParticlesFile"].iloc[0]).is_file())
+    files = {c: project / named[c].iloc[0] for c in ("rlnTomoParticlesFile", "rlnTomoTomogramsFile")}
+    for column, file in files.items():
+        tables = read_star(file)
+        write_star(folder / f"{column}.star", widened(tables, rng) if column == "rlnTomoParticlesFile" else tables)
+    one_row_loop = pd.DataFrame({column: [f"{column}.star"] for column in files})
+    write_star(folder / "set.star", {"optimisation_set": one_row_loop})
+    return folder / "set.star", project
+
+
+def widened(blocks: dict[str, pd.DataFrame], rng: np.random.Generator) -> dict[str, pd.DataFrame]:
+    name = max(blocks, key=lambda key: len(blocks[key]))
+    rows = blocks[name]
+    for i in range(5):
+        cells = rng.choice(["a b", "1e5", "", "7", "#x"], len(rows)) if i % 2 else rng.random(len(rows)).astype(str)
+        rows = rows.assign(**{f"user{i}": cells})
+    return {**blocks, name: rows[rng.permutation(list(rows))]}
+
+
+def test_what_is_said_to_serve_for_mapback_has_positions_that_are_read() -> None:
+    """All refused 3-D files but the wedge list are read by `read_positions`, in the tests of positions."""
+    volumes = {f"formats/{name}" for name, pieces in REFUSED.items() if pieces[: len(E1)] == E1}
+    assert volumes - {sample[0] for sample in SAMPLES} == {"formats/stopgap/wedge_list.star"}
 
 
 @pytest.mark.parametrize("name", READABLE)
 def test_extra_columns_change_nothing(shared_data: Path, tmp_path: Path, name: str) -> None:
-    """Five columns of a user's own, in front, between and behind, and the columns in another order."""
     source = sample(shared_data, name)
-    rng = np.random.default_rng(len(name))
-    rows = source.source.rows
-    for i in range(5):
-        cells = rng.choice(["a b", "1e5", "", "7", "#x"], len(rows)) if i % 2 else rng.random(len(rows)).astype(str)
-        rows = rows.assign(**{f"user{i}": cells})
-    rows = rows[rng.permutation(list(rows))]
-    blocks = source.source.particles | {source.source.particles_block: rows}
-    if not source.source.optimisation_set:
-        write_star(tmp_path / "extra.star", blocks)
-        again = read_particles(tmp_path / "extra.star", check_stacks=False)
-    else:
-        write_star(tmp_path / "particles.star", blocks)
-        tomograms = {n: block.copy() for n, block in source.source.tomograms.items()}
-        write_star(tmp_path / "tomograms.star", tomograms)
-        named = {"rlnTomoParticlesFile": ["particles.star"], "rlnTomoTomogramsFile": ["tomograms.star"]}
-        write_star(tmp_path / "set.star", {"optimisation_set": pd.DataFrame(named)})
-        again = read_particles(
-            tmp_path / "set.star", datadir=shared_data / "formats/relion5/project", check_stacks=False
-        )
+    star, datadir = with_extra_columns(shared_data / "formats" / name, tmp_path)
+    again = read_particles(star, datadir=datadir, check_stacks=False)
     assert again.dialect == source.dialect
     assert again.particle_id.tolist() == source.particle_id.tolist()
     np.testing.assert_array_equal(again.rotations, source.rotations)
-    assert (
-        read_star(again.source.particles_path)[source.source.particles_block]["user0"].tolist()
-        == rows["user0"].tolist()
-    )
+    assert {f"user{i}" for i in range(5)} <= set(again.source.rows)
 
 
 def test_relion5_values(shared_data: Path) -> None:

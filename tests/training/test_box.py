@@ -74,12 +74,14 @@ def test_training_on_downsampled_images_is_training_on_cropped_ones(run, small_p
 
 
 def test_resumed_run_keeps_its_box(run, small_particles, tmp_path):
-    """Whatever the box of the particles it is resumed with."""
+    """With particles at that box, or at that of their images; any other box was asked for by mistake."""
     first = train(small_particles.cropped_to(16), tmp_path / "run", training=ONE, **SMALL)
-    for name, particles in (("own", small_particles), ("third", small_particles.cropped_to(24))):
+    for name, particles in (("own", small_particles), ("same", small_particles.cropped_to(16))):
         folder = shutil.copytree(first.folder, tmp_path / name)
         resumed = train(particles, folder, training=TWO, resume=True)
         np.testing.assert_allclose(resumed.latents().mu, run.latents().mu, atol=1e-5)
+    with pytest.raises(ValueError, match="box 24 px, expected 16 px"):
+        train(small_particles.cropped_to(24), first.folder, training=TWO, resume=True)
 
 
 def test_process_trains_at_the_box_of_the_particles(run, small_particles, tmp_path):

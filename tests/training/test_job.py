@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 import tomodrgn as td
 from tomodrgn.training.job import TrainingJob, option_flags, start_training
+from tomodrgn.training.lock import LOCK, LockHolder
 from tomodrgn.training.run import Run
 
 SMALL = td.VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
@@ -78,7 +80,7 @@ def test_start_watch_stop_resume(small_particles, tmp_path, jobs):
 
     other = TrainingJob.attach(run)
     assert (other.running, other.state) == (True, "running")
-    with pytest.raises(RuntimeError, match="is being trained"):
+    with pytest.raises(BlockingIOError, match=f"is being trained by process {job.pid} on host"):
         start_training(small_particles, run, resume=True)
     other.stop()
     assert job.wait(30.0) == "stopped"
@@ -162,9 +164,25 @@ def test_process_of_that_number_that_is_no_training_is_left_alone(run):
 
 
 def test_training_of_another_machine_cannot_be_stopped_here(run):
-    status = Run.open(run).status | {"state": "running", "host": "elsewhere"}
-    (run / "status.json").write_text(json.dumps(status))
+    holder = replace(LockHolder.of(os.getpid()), host="elsewhere")
+    (run / LOCK).write_text(json.dumps(asdict(holder)))
+    Run.open(run).write_status("running", epoch=1)
     job = TrainingJob.attach(run)
-    assert job.running
-    with pytest.raises(RuntimeError, match="elsewhere"):
+    assert (job.running, job.state, job.pid) == (True, "running", None)
+    with pytest.raises(RuntimeError, match="runs on elsewhere"):
         job.stop()
+
+
+def test_training_by_this_very_process_is_seen_and_not_ended(small_particles, tmp_path):
+    seen = []
+
+    def look(_):
+        job = TrainingJob.attach(tmp_path / "run")
+        with pytest.raises(RuntimeError, match="this process itself"):
+            job.stop()
+        seen.append((job.running, job.pid))
+
+    one = td.TrainConfig(epochs=1, batch_size=12)
+    td.train(small_particles, tmp_path / "run", model=SMALL, preprocess=COARSE, training=one, progress=look)
+    assert set(seen) == {(True, os.getpid())}
+    assert (TrainingJob.attach(tmp_path / "run").running, TrainingJob.attach(tmp_path / "run").pid) == (False, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,17 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_particles, tm
     np.testing.assert_array_equal(whole.latents().mu, parts.latents().mu)
     columns = ["epoch", "reconstruction", "kl", "total"]
     assert whole.history[columns].equals(parts.history[columns])
+
+
+@pytest.mark.gpu
+def test_training_on_cuda_resumes_there_and_on_the_cpu(small_particles, tmp_path):
+    one = td.TrainConfig(epochs=1, batch_size=4, accelerator="cuda")
+    run = train(small_particles, tmp_path / "run", training=one, **SMALL)
+    for epochs, accelerator in ((2, "cuda"), (3, "cpu"), (4, "cuda")):
+        more = td.TrainConfig(epochs=epochs, accelerator=accelerator)
+        run = train(small_particles, run.folder, training=more, resume=True)
+    assert run.history["epoch"].tolist() == [1, 2, 3, 4]
+    assert np.isfinite(run.latents().mu).all()
 
 
 def test_same_seed_same_latents_other_seed_not(small_particles, tmp_path):
@@ -220,7 +233,26 @@ def test_loss_that_is_not_finite_names_the_particles_and_keeps_the_last_epoch(sm
     assert td.Run.open(run.folder).status["state"] == "failed"
 
 
-def test_resume_refuses_other_particles(small_particles, tmp_path):
-    run = train(small_particles, tmp_path / "run", training=td.TrainConfig(epochs=1, batch_size=4), **SMALL)
-    with pytest.raises(ValueError, match="Resume with the particles"):
-        train(small_particles.subset(small_particles.particle_id[:5]), run.folder, resume=True)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_first_loss_that_is_not_finite_ends_the_epoch_with_names_and_checkpoint(
+    small_particles, tmp_path, monkeypatch, value
+):
+    from tomodrgn.training.step import training_step
+
+    batches = []
+
+    def broken(fabric, model, batch, config, **options):
+        loss = training_step(fabric, model, batch, config, **options)
+        batches.append(batch.particles.tolist())
+        return replace(loss, total=loss.total * value) if len(batches) in (9, 10) else loss
+
+    monkeypatch.setattr("tomodrgn.training.train.training_step", broken)
+    config = td.TrainConfig(epochs=3, batch_size=2)
+    with pytest.raises(FloatingPointError) as raised:
+        train(small_particles, tmp_path / "run", training=config, **SMALL)
+    assert len(batches) == 9, "it stops there, not at the end of the epoch"
+    names = ", ".join(small_particles.particle_id[batches[8]])
+    assert f"in epoch 2, first in the batch of particles {names}. " in str(raised.value)
+    assert str(raised.value).endswith(f"The last good checkpoint is {tmp_path / 'run/epochs/0001'}.")
+    monkeypatch.undo()
+    assert train(small_particles, tmp_path / "run", resume=True).epochs == [1, 2, 3]

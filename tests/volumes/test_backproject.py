@@ -10,9 +10,9 @@ import pytest
 import tomodrgn as td
 from tomodrgn.imaging import grid, resolution
 from tomodrgn.io.mrc import read_volume
+from tomodrgn.particles.choice import half_sets
 from tomodrgn.particles.simulate import truth_volumes
 from tomodrgn.particles.simulated_formats import FORMATS
-from tomodrgn.volumes.backproject import half_sets
 
 # Shells 1 to 10 on the real WarpTools set, mirrored, soft spherical mask of radius 0.7.
 REAL_SET_FSC = [0.99, 0.96, 0.92, 0.90, 0.84, 0.78, 0.70, 0.72, 0.70, 0.67]

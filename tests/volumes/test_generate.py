@@ -90,7 +90,7 @@ def test_wrong_points_and_boxes_are_refused(run):
         td.generate_volumes(run, np.zeros((1, 3)))
     with pytest.raises(ValueError, match="z1"):
         td.generate_volumes(run, pd.DataFrame({"z1": [0.0]}))
-    with pytest.raises(ValueError, match="'much' as z2 of point here, expected a finite number"):
+    with pytest.raises(ValueError, match="'much' as z2 of point here in the table of points, expected a finite number"):
         td.generate_volumes(run, pd.DataFrame({"z1": [0.0], "z2": ["much"]}, index=["here"]))
     for box in (15, 64, 6):
         with pytest.raises(ValueError, match="even number from 8 to"):

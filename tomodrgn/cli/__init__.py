@@ -1,25 +1,30 @@
 """The same verbs from a shell, for batch queues and for the widgets that start them.
 
 Exit codes: 0 done, 1 the work failed, 2 the input or the options are wrong, 130 interrupted (Ctrl-C).
+An error that the package did not foresee is printed with its traceback, and is a failure of the work.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 
 from cyclopts import CycloptsError
 
+from tomodrgn.cli.filter_verb import filter_particles
 from tomodrgn.cli.position_verbs import convert_positions
 from tomodrgn.cli.stacks import downsample
 from tomodrgn.cli.verbs import app
 
 __all__ = ["app", "main", "run_command"]
 
+app.command(filter_particles, name="filter")
 app.command(downsample)
 app.command(convert_positions)
 
-INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+# Our own errors of these kinds say that the input or the options are wrong; see `_is_own`.
+INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, BlockingIOError)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,16 +40,33 @@ def run_command(arguments: list[str]) -> int:
     except CycloptsError as error:
         _complain(_option_message(error))
         return 2
-    except INPUT_ERRORS as error:
-        _complain(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error))
-        return 2
     except KeyboardInterrupt:
         _complain("interrupted; finished epochs are kept, and --resume goes on after the last one")
         return 130
-    except (OSError, RuntimeError, ArithmeticError, MemoryError) as error:
-        _complain(f"{type(error).__name__}: {error}")
-        return 1
+    except Exception as error:
+        return _report(error)
     return 0
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong, and return the exit code."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if _is_own(error, message):
+        _complain(message)
+        return 2 if isinstance(error, INPUT_ERRORS) else 1
+    if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        _complain(f"{type(error).__name__}: {message}")
+        return 1
+    traceback.print_exception(error)
+    _complain(f"{type(error).__name__}: {message}. This is a fault of tomodrgn: please report it with the lines above.")
+    return 1
+
+
+def _is_own(error: Exception, message: str) -> bool:
+    """Whether the package raised this on purpose: in its own code, and in the words of its own messages."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    raised_in = frames[-1][0].f_globals.get("__name__", "")
+    return raised_in.split(".")[0] == "tomodrgn" and message.startswith("Got ")
 
 
 def _option_message(error: CycloptsError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tomodrgn.particles.particle_set import ParticleSet
     from tomodrgn.training.run import Run
 
-__all__ = ["Input", "InputOptions", "latent_points", "read_ids", "read_reference"]
+__all__ = ["Input", "InputOptions", "latent_points", "read_column", "read_ids", "read_reference", "read_table"]
 
 VOXEL_SIZE_TOLERANCE = 0.01
 
@@ -51,12 +51,16 @@ class InputOptions:
     """Side in pixels to which images are Fourier-cropped when they are used; the field of view stays. By default that
     of the images."""
 
+    def keywords(self) -> dict[str, Any]:
+        """The options as `read_particles` names them."""
+        options = {name: value for name, value in vars(self).items() if name not in ("datadir", "box")}
+        return {**options, "datadir": self.datadir or None, "box_px": self.box}
+
     def read(self, path: Path, *, check_stacks: bool = True) -> ParticleSet:
         """The particles of a STAR file."""
         from tomodrgn.particles.read import read_particles
 
-        options = {name: value for name, value in vars(self).items() if name not in ("datadir", "box")}
-        return read_particles(path, datadir=self.datadir or None, box_px=self.box, check_stacks=check_stacks, **options)
+        return read_particles(path, check_stacks=check_stacks, **self.keywords())
 
 
 Input = Annotated[InputOptions | None, Parameter(name="*")]
@@ -72,17 +76,27 @@ def latent_points(
     epoch: int | None,
     seed: int,
 ) -> pd.DataFrame:
-    """The points named by exactly one of `kmeans`, `particle_ids`, `latents` and `pc`; see `generate`."""
+    """The points named by exactly one of `kmeans`, `particle_ids`, `latents` and `pc`; see `generate`.
+
+    A homogeneous run (no latent dimension) has one point, which needs no name.
+    """
     import pandas as pd
 
     from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
     from tomodrgn.analysis.paths import traverse_latents
+    from tomodrgn.volumes.volume_stack import check_map_names
 
-    if sum(choice is not None for choice in (kmeans, particle_ids, latents, pc)) != 1:
+    given = sum(choice is not None for choice in (kmeans, particle_ids, latents, pc))
+    if not given and not run.model_config.z_dim:
+        return pd.DataFrame(index=["map_000"])
+    if given != 1:
         raise ValueError("Got none or several of --kmeans, --particle-ids, --latents and --pc, expected one of them.")
     if latents is not None:
         points = _read_csv(latents)
-        return points.set_index("name") if "name" in points else points.rename(index=lambda i: f"map_{i:03d}")
+        points = points.set_index("name") if "name" in points else points.rename(index=lambda i: f"map_{i:03d}")
+        check_map_names(points.index, str(latents))
+        points.attrs["path"] = str(latents)
+        return points
     known = run.latents(epoch)
     if kmeans is not None:
         return cluster_centres(known, cluster_latents(known, kmeans, seed=seed))
@@ -93,13 +107,13 @@ def latent_points(
     return chosen.reset_index().rename(index=lambda i: f"particle_{i:05d}")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, dtype: Any = None) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
         raise FileNotFoundError(f"Got {path}, which does not exist. Give a CSV file.")
     try:
-        return pd.read_csv(path, dtype={"particle_id": str, "name": str}, keep_default_na=False)
+        return pd.read_csv(path, dtype=dtype or {"particle_id": str, "name": str}, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"Got {path}, expected a CSV file ({error}).") from error
 
@@ -125,12 +139,50 @@ def read_reference(path: Path, particles: ParticleSet) -> Float32[np.ndarray, "d
     return volume
 
 
-def read_ids(path: Path) -> list[str]:
-    """The column particle_id of a CSV file."""
-    table = _read_csv(path)
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV file with one row for each of some particles or images: all cells are text, and one column is particle_id.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it is no CSV file, or it lacks the column or rows.
+    """
+    table = _read_csv(path, dtype=str)
     if "particle_id" not in table:
         raise ValueError(
-            f"Got {path} with the columns {list(table.columns)}, expected one named particle_id. "
+            f"Got {path} with the columns {', '.join(map(str, table))}, expected one named particle_id. "
             "Write a CSV file with that heading and one name a line."
         )
-    return table["particle_id"].tolist()
+    if table.empty:
+        raise ValueError(f"Got {path} without a row, expected at least one particle_id. Add one.")
+    return table
+
+
+def read_ids(path: Path) -> list[str]:
+    """The column particle_id of a CSV file."""
+    return read_table(path)["particle_id"].tolist()
+
+
+def read_column(text: str) -> pd.Series:
+    """A column of a CSV file, as text indexed by particle_id.
+
+    Parameters
+    ----------
+    text
+        ``FILE.csv:COLUMN``; or ``FILE.csv``, whose column is `label`, or the only one beside particle_id.
+    """
+    file, colon, name = text.rpartition(":")
+    file, name = (file, name) if colon and not Path(text).is_file() else (text, "")
+    table = read_table(Path(file)).set_index("particle_id")
+    if not name:
+        name = "label" if "label" in table else str(table.columns[0]) if len(table.columns) == 1 else ""
+    if name not in table:
+        wanted = f"named {name}" if name else "named label"
+        raise ValueError(
+            f"Got {file} with the columns {', '.join(map(str, table)) or 'particle_id only'}, expected one {wanted}. "
+            f"Name the column: {file}:COLUMN"
+        )
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise ValueError(f"Got particle {twice!r} twice in {file}, expected one row for each. Remove the others.")
+    return table[name]

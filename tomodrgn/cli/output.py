@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tomodrgn.particles.inspection import Inspection
     from tomodrgn.training.run import Run
     from tomodrgn.training.train import TrainProgress
     from tomodrgn.volumes.backproject import ReferenceComparison
 
-__all__ = ["ProgressBar", "print_comparison", "print_facts", "print_run", "print_table", "stack_bar"]
+__all__ = ["ProgressBar", "print_comparison", "print_facts", "print_run", "print_table", "stack_bar", "write_tables"]
 
 
 def print_run(run: Run) -> None:
@@ -41,14 +43,15 @@ def print_facts(facts: dict[str, Any]) -> None:
 
     tilts, dose, angles = facts["tilts_per_particle"], facts["dose_range_e_per_angst2"], facts["tilt_range_deg"]
     yes_no = {True: "yes", False: "no"}
-    on_disk = facts["stack_box_px"]
+    on_disk, stacks = facts["stack_box_px"], facts["image_stacks"]
     cropped = f", Fourier-cropped from {on_disk} px" if on_disk != facts["box_px"] else ""
     rows = {
         "dialect": DIALECTS[facts["dialect"]],
         "particles": facts["particles"],
         "tomograms": facts["tomograms"],
         "images": facts["images"],
-        "box": f"{facts['box_px']} px" + cropped,
+        "image stacks": str(stacks["number"]),
+        "box": f"{facts['box_px']} px" + cropped if on_disk else "unknown, as the image stacks are missing",
         "pixel size": f"{facts['pixel_size_angst']} angstrom/px",
         "CTF premultiplied": yes_no[facts["ctf_premultiplied"]],
         "dose weighted": yes_no[facts["dose_weighted"]],
@@ -57,7 +60,34 @@ def print_facts(facts: dict[str, Any]) -> None:
         "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
         "columns": ", ".join(facts["columns"]),
     }
+    if stacks["missing"]:
+        rows["image stacks"] = (
+            f"{stacks['missing']} of {stacks['number']} are missing, first {stacks['first_missing']}; say where they "
+            f"are: {stacks['option']}"
+        )
     print_table(rows)
+    for remark in facts["remarks"]:
+        print(f"remark: {remark}")
+
+
+def write_tables(found: Inspection, *, ids: Path | None, images: Path | None, overwrite: bool) -> list[Path]:
+    """Write the particles and the images of a file as CSV files where asked for, and name the CSV files.
+
+    Where stacks are missing, the place of an image in its stack is not known and left out.
+    """
+    from tomodrgn.io.atomic import replacing
+    from tomodrgn.particles.choice import image_list, particle_list
+
+    tables = []
+    if ids is not None:
+        tables.append((ids, particle_list(found.particles)))
+    if images is not None:
+        unknown = [] if found.missing is None else ["stack", "slice"]
+        tables.append((images, image_list(found.particles).drop(columns=unknown)))
+    for path, table in tables:
+        with replacing(path, overwrite=overwrite) as temporary:
+            table.to_csv(temporary, index=False)
+    return [path for path, _ in tables]
 
 
 def print_table(rows: dict[str, object]) -> None:

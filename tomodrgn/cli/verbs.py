@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from tomodrgn import __version__
 from tomodrgn.cli.inputs import Input, InputOptions, latent_points, read_ids, read_reference
-from tomodrgn.cli.output import ProgressBar, print_comparison, print_facts, print_run, print_table
+from tomodrgn.cli.output import ProgressBar, print_comparison, print_facts, print_run, print_table, write_tables
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 
 __all__ = ["app"]
@@ -21,6 +21,7 @@ app = App(
     name="tomodrgn",
     help="Structural heterogeneity of particles in cryo-electron tomograms, learned from their tilt images.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 Flat = Parameter(name="*")
 
@@ -32,10 +33,12 @@ def info(
     *,
     data: Input = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
+    ids: Path | None = None,
+    images: Path | None = None,
     report: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Say what a STAR file holds.
+    """Say what a file of particles holds, what was assumed on reading, and which image stacks are missing.
 
     Parameters
     ----------
@@ -43,28 +46,36 @@ def info(
         STAR file of image rows, or an optimisation set.
     as_json
         Print JSON.
+    ids
+        CSV to be written with one row a particle: particle_id, tomogram, half_set, n_tilts.
+    images
+        CSV to be written with one row an image: particle_id, tilt (counted from 0), exposure, angle, stack, slice.
     report
         HTML page to be written: whether the images agree with how they were read, and figures to judge by eye.
     overwrite
-        Replace a page that is there already.
+        Replace files that are there already.
     """
     from tomodrgn.io.atomic import refuse_existing
-    from tomodrgn.particles.read import describe_particles
+    from tomodrgn.particles.inspection import inspect_particles
 
-    if report is not None:
-        refuse_existing(report, overwrite=overwrite)
-    chosen = (data or InputOptions()).read(particles)
-    facts = describe_particles(chosen)
+    for path in (report, ids, images):
+        if path is not None:
+            refuse_existing(path, overwrite=overwrite)
+    found = inspect_particles(particles, **(data or InputOptions()).keywords())
+    written = write_tables(found, ids=ids, images=images, overwrite=overwrite)
     if report is not None:
         from tomodrgn.report import write_data_report
 
-        write_data_report(chosen, report, overwrite=overwrite)
+        if found.missing is not None:
+            raise found.missing
+        write_data_report(found.particles, report, overwrite=overwrite)
+        written.append(report)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(found.facts(), indent=2))
         return
-    print_facts(facts)
-    if report is not None:
-        print(f"wrote {report}")
+    print_facts(found.facts())
+    for path in written:
+        print(f"wrote {path}")
 
 
 @app.command
@@ -92,7 +103,7 @@ def train(
     model
         Kind of model.
     resume
-        Go on after the last finished epoch of the run folder; of the other options only a higher --epochs counts.
+        Go on after the last finished epoch of the run folder, with the same images and options; --epochs may be raised.
     overwrite
         Replace a run that is there already.
     """
@@ -169,7 +180,7 @@ def generate(
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Decode maps at chosen points of the latent space.
+    """Decode maps at chosen points of the latent space; of a homogeneous run (--z-dim 0), its one map.
 
     Parameters
     ----------
@@ -267,39 +278,6 @@ def backproject(
         print_comparison(comparison, flipped=flip)
 
 
-@app.command(name="filter")
-def filter_(
-    particles: Path,
-    out: Path,
-    /,
-    *,
-    particle_ids: Path,
-    invert: Annotated[bool, Parameter(negative=())] = False,
-    overwrite: Annotated[bool, Parameter(negative=())] = False,
-) -> None:
-    """Write the named particles to a STAR file of the same dialect, with every column kept.
-
-    Parameters
-    ----------
-    particles
-        STAR file of image rows, or an optimisation set.
-    out
-        STAR file to be written.
-    particle_ids
-        CSV with a column particle_id.
-    invert
-        Keep the particles that are not named.
-    overwrite
-        Replace a file that is there already.
-    """
-    from tomodrgn.particles.read import write_particles
-
-    source = InputOptions().read(particles, check_stacks=False)
-    kept = source.subset(read_ids(particle_ids), invert=invert)
-    write_particles(kept, out, overwrite=overwrite)
-    print(f"wrote {len(kept)} of {len(source)} particles to {out}")
-
-
 @app.command
 def simulate(
     out_dir: Path,
@@ -334,7 +312,8 @@ def simulate(
     snr
         Signal-to-noise ratio of an image (ratio of variances).
     dialect
-        Program whose files are imitated.
+        Program whose files are imitated: one row an image (warp, nextpyp, cryosrpnt, cistem, emclarity) or an
+        optimisation set (warptools, relion5, nextpyp_relion5).
     continuous
         Add a continuous motion.
     seed

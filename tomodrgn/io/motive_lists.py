@@ -134,7 +134,7 @@ def read_pytom_list(path: Path | str) -> pd.DataFrame:
     text = Path(path).read_bytes()
     try:
         if _has_document_type(text):
-            raise ValueError("it has a document type, <!DOCTYPE, which is not read")
+            raise ET.ParseError("it has a document type, <!DOCTYPE, which is not read")
         root = ET.fromstring(text)
     except (ET.ParseError, ValueError, LookupError) as error:
         raise ValueError(f"Got {path}, expected a PyTom ParticleList ({error}). Write the list again.") from None

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 from tomodrgn.particles.image_rows import ImageRows
 from tomodrgn.particles.particle_set import CtfParameters, SourceStar
 from tomodrgn.particles.source_table import SourceTable, one_value
+from tomodrgn.particles.stack_files import MissingStacksError
 
 __all__ = ["cistem_rows", "guess_stack"]
 
@@ -36,7 +37,7 @@ def cistem_rows(table: SourceTable, source: SourceStar, dialect: str, *, check_s
     ValueError
         If a column is missing, a cell is no number, pixel sizes differ, no row is left, or the unit of phase shifts is
         unknown.
-    FileNotFoundError
+    MissingStacksError
         If no stack is named, found or given, and stacks are to be checked.
     """
     table.require(*NEEDED)
@@ -122,6 +123,11 @@ def _phase_shifts_deg(table: SourceTable, source: SourceStar) -> Float64[np.ndar
             f"Got cisTEMPhaseShift up to {largest:g} in {table.place}, which may be radians or degrees. "
             "Say which: phase_unit (--phase-unit) rad or deg."
         )
+    if unit is None and largest:
+        logger.warning(
+            "Got cisTEMPhaseShift up to %g in %s: taken as degrees, since no phase shift has that many radians. Say "
+            "otherwise with phase_unit (--phase-unit).", largest, table.place,
+        )  # fmt: skip
     return np.rad2deg(shifts) if unit == "rad" else shifts
 
 
@@ -153,9 +159,12 @@ def _stack_names(table: SourceTable, source: SourceStar, *, check: bool) -> np.n
     if stack is None and table.has(column) and (table.frame[column] != "").all():
         return table.text(column)
     if stack is None and check:
-        raise FileNotFoundError(
+        raise MissingStacksError(
             f"Got {source.path}, which does not name its image stack, and no stack of that name beside it. "
-            "Give the stack (--stack FILE)."
+            "Give the stack (--stack FILE).",
+            names=[f"{source.path.stem}.mrc"],
+            n_stacks=1,
+            option="--stack FILE",
         )
     return np.full(len(table), str(stack or f"{source.path.stem}.mrc"), dtype=object)
 

@@ -32,6 +32,7 @@ DIALECTS = {
     "tomodrgn": "tomodrgn image table",
 }
 OPTIMISATION_SETS = ("warptools", "relion5", "nextpyp_relion5")
+WEDGE_LIST = "a STOPGAP wedge list"
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 CISTEM = ("cisTEMPositionInStack", "cisTEMAnglePsi", "cisTEMAngleTheta", "cisTEMAnglePhi", "cisTEMParticleGroup",
           "cisTEMPixelSize")  # fmt: skip
@@ -177,7 +178,7 @@ def _three_dimensional_evidence(source: SourceStar, rows: pd.DataFrame, optics: 
     if "stopgap_motivelist" in source.particles or "motl_idx" in rows:
         return "a STOPGAP motive list"
     if "stopgap_wedgelist" in source.particles:
-        return "a STOPGAP wedge list"
+        return WEDGE_LIST
     if {"wrpCoordinateX1", "rlnCoordinateX1"} & set(rows):
         return "positions of an M species"
     if "rlnImageDimensionality" in optics and (optics["rlnImageDimensionality"] == "3").any():
@@ -195,7 +196,16 @@ def _three_dimensional(path: Path, evidence: str) -> UnknownDialectError:
         f"Got {path}, which holds 3-D (pseudo-)subtomograms ({evidence}), expected tilt images. TomoDRGN needs the "
         "tilt images; they cannot be recovered from a sum. Re-extract: RELION >= 5 `relion_tomo_subtomo --stack2d "
         "--no_ctf` (reads RELION 4 optimisation sets) or WarpTools `ts_export_particles --2d --dont_premultiply`. "
-        "This file can still be used for mapback."
+        f"{_use_of_positions(path, evidence)}"
+    )
+
+
+def _use_of_positions(path: Path, evidence: str) -> str:
+    if evidence == WEDGE_LIST:
+        return "It has no positions; give it beside the motive list (`tomodrgn convert-positions --wedge-list`)."
+    return (
+        "This file can still be used for mapback: `tomodrgn.read_positions` reads where its particles are, and "
+        f"`tomodrgn convert-positions {path} OUT.star` writes that down for such an extraction."
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from tomodrgn.particles.particle_set import CtfParameters
 from tomodrgn.particles.read_options import ReadOptions
-from tomodrgn.particles.source_table import SourceTable, one_value, random_subsets
+from tomodrgn.particles.source_table import SourceTable, one_value, random_subsets, text_to_numbers
 
 __all__ = ["ImageRows", "relion_rows"]
 
@@ -120,6 +120,7 @@ def _names(rows: SourceTable, dialect: str) -> tuple[np.ndarray, np.ndarray]:
         series = rows.frame["rlnMicrographName"]
         tomogram = series.str.replace(r"^.*/|\.[^./]*$", "", regex=True)
         _refuse_equal_names(series, tomogram, rows.place)
+        _say_what_is_ignored(rows, tomogram)
         ids = tomogram + "/" + rows.frame["rlnGroupNumber"]
     elif dialect == "tomodrgn":
         tomogram, ids = rows.frame.get("rlnTomoName", _empty(rows)), rows.frame["tomodrgnParticleId"]
@@ -148,6 +149,17 @@ def _refuse_equal_names(series: pd.Series, tomogram: pd.Series, place: str) -> N
         )
 
 
+def _say_what_is_ignored(rows: SourceTable, tomogram: pd.Series) -> None:
+    """NextPYP draws half sets image by image, and numbers particles anew in each tilt series."""
+    if rows.has("rlnRandomSubset"):
+        logger.info("rlnRandomSubset of %s is drawn image by image: it is ignored.", rows.place)
+    if rows.has("rlnGroupName") and tomogram.groupby(rows.frame["rlnGroupName"]).nunique().gt(1).any():
+        logger.warning(
+            "Got values of rlnGroupName in %s that stand for particles of several tilt series: particles are named by "
+            "rlnMicrographName and rlnGroupNumber.", rows.place,
+        )  # fmt: skip
+
+
 def _pixel_size_angst(rows: SourceTable, options: ReadOptions) -> float:
     if options.pixel_size_angst is not None:
         return options.pixel_size_angst
@@ -165,15 +177,15 @@ def _pixel_size_angst(rows: SourceTable, options: ReadOptions) -> float:
 
 def _slices(rows: SourceTable) -> tuple[np.ndarray, Int64[np.ndarray, " n"]]:
     """Stack and 0-based slice of each row, from names ``000001@path`` that count from 1."""
-    parts = rows.frame["rlnImageName"].str.partition("@")
-    numbers = pd.to_numeric(parts[0], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = np.flatnonzero((parts[1] != "@").to_numpy() | ~(numbers >= 1) | (numbers % 1 != 0))
+    names = rows.frame["rlnImageName"]
+    numbers = text_to_numbers(names.str.replace("@.*$", "", regex=True))
+    bad = np.flatnonzero(~names.str.contains("@", regex=False).to_numpy(bool) | ~(numbers >= 1) | (numbers % 1 != 0))
     if len(bad):
         raise ValueError(
             f"Got rlnImageName {rows.frame['rlnImageName'].iloc[bad[0]]!r} in {rows.place} ({len(bad)} such rows), "
             "expected `number@path` with numbers from 1. Give the file of an image series."
         )
-    return parts[2].to_numpy(dtype=object), numbers.astype(np.int64) - 1
+    return names.str.replace("^[^@]*@", "", regex=True).to_numpy(dtype=object), numbers.astype(np.int64) - 1
 
 
 def _shifts_px(rows: SourceTable, pixel_size_angst: float) -> Float64[np.ndarray, "n 2"]:

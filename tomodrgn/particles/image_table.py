@@ -26,9 +26,10 @@ CTF = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnVol
 def image_table(particles: ParticleSet) -> dict[str, pd.DataFrame]:
     """Blocks ``optics`` and ``particles`` with one row for each image of a set; other columns of its rows are kept.
 
-    Names of stacks are full paths.
+    Names of stacks are full paths. Box and pixel are those of the images on disk, also of a Fourier-cropped set.
     """
     image = particles.image_particle
+    crop = particles.stack_box_px / particles.box_px if particles.box_px else 1.0
     rot, tilt, psi = rotation_to_euler(particles.rotations.astype(np.float64))
     shifts_angst = particles.shifts_px.astype(np.float64) * particles.pixel_size_angst
     paths = np.array([str(path.resolve()) for path in particles.stack_paths], dtype=object)[particles.stack_index]
@@ -51,8 +52,8 @@ def image_table(particles: ParticleSet) -> dict[str, pd.DataFrame]:
         columns |= dict(zip(CTF, particles.ctf.table().T, strict=True))
     optics = {
         "rlnOpticsGroup": 1,
-        "rlnImagePixelSize": particles.pixel_size_angst,
-        "rlnImageSize": particles.box_px,
+        "rlnImagePixelSize": particles.pixel_size_angst / crop,
+        "rlnImageSize": particles.stack_box_px,
         "rlnImageDimensionality": 2,
         "rlnCtfDataAreCtfPremultiplied": int(particles.ctf_premultiplied),
         "tomodrgnDoseWeighted": int(particles.dose_weighted),

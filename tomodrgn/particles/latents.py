@@ -101,6 +101,19 @@ class Latents:
         columns = names + [f"{name}_std" for name in names]
         return pd.DataFrame(values, index=pd.Index(self.particle_id, name="particle_id"), columns=columns)
 
+    def star_columns(self) -> pd.DataFrame:
+        """Means as columns of a STAR file, tomodrgnLatent1, tomodrgnLatent2 ..., indexed by particle_id.
+
+        Raises
+        ------
+        ValueError
+            If there is no dimension.
+        """
+        if not self.z_dim:
+            raise ValueError("Got latents of 0 dimensions, expected at least one. Use those of a run with --z-dim > 0.")
+        names = [f"tomodrgnLatent{i + 1}" for i in range(self.z_dim)]
+        return pd.DataFrame(self.mu, index=pd.Index(self.particle_id, name="particle_id"), columns=names)
+
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write as an .npz archive of plain arrays, at once or not at all.
 

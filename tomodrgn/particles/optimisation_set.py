@@ -22,6 +22,15 @@ ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 SUBTOMOGRAM_ANGLES = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 DEGREES_TWICE = 57.29578
 LOW_DEFOCUS_ANGST = 1000.0
+PREMULTIPLIED = (
+    "Got images of %s that were multiplied by their CTF (and dose weighted) when they were extracted, so that their "
+    "noise is not white. Training works best on images as they were recorded: %s"
+)
+EXTRACT = {
+    "warptools": "WarpTools ts_export_particles --2d --dont_premultiply",
+    "relion5": "relion_tomo_subtomo --stack2d --no_ctf",
+    "nextpyp_relion5": "export them without CTF correction",
+}
 
 
 def read_optimisation_set(
@@ -87,7 +96,7 @@ def read_optimisation_set(
     origin_angst = np.stack([rows.numbers(f"rlnOrigin{a}Angst", default=0.0) for a in "XYZ"], axis=1)
     origin_angst = np.einsum("kij,kj->ki", subtomogram, origin_angst)
     rotations = tilts.rotations[table]
-    premultiplied = _premultiplied(rows) if options.ctf_premultiplied is None else options.ctf_premultiplied
+    premultiplied = _premultiplied(rows, options.ctf_premultiplied, dialect)
     dose_weighted = premultiplied if options.dose_weighted is None else options.dose_weighted
     defocus_axis = local_defocus_axis(rows, source, dialect, origin_angst=origin_angst, pixel_size_angst=pixel_size)
     local_defocus = np.einsum("nj,nj->n", rotations[:, 2], defocus_axis[particle])
@@ -216,10 +225,14 @@ def _subtomogram_rotations(rows: SourceTable) -> Float64[np.ndarray, "k 3 3"]:
     return euler_to_rotation(*(rows.numbers(column) for column in SUBTOMOGRAM_ANGLES))
 
 
-def _premultiplied(rows: SourceTable) -> bool:
-    flag = one_value(
-        rows.numbers("rlnCtfDataAreCtfPremultiplied", default=0.0), "rlnCtfDataAreCtfPremultiplied", rows.place
-    )
+def _premultiplied(rows: SourceTable, told: bool | None, dialect: str) -> bool:  # noqa: FBT001
+    """Whether images were multiplied by their CTF: as the user told, else as the file says."""
+    column = "rlnCtfDataAreCtfPremultiplied"
+    if told is None and not rows.has(column):
+        logger.info("Got no %s in %s: images are taken as not multiplied by their CTF.", column, rows.place)
+    flag = one_value(rows.numbers(column, default=0.0), column, rows.place) if told is None else told
+    if flag:
+        logger.warning(PREMULTIPLIED, rows.path, EXTRACT[dialect])
     return bool(flag)
 
 

@@ -245,8 +245,8 @@ class ParticleSet:
         if missing:
             raise KeyError(
                 f"Got {len(missing)} of {len(wanted)} particle ids that are not among the {len(self)} particles of "
-                f"{self.source.path}, first {missing[:3]}. Use ids of this data set (column particle_id of "
-                "`tomodrgn info --json`, or `ParticleSet.particle_id`)."
+                f"{self.source.path}, first {missing[:3]}. Use ids of this data set (`tomodrgn info FILE "
+                "--ids IDS.csv` writes them; `ParticleSet.particle_id`)."
             )
         return index.astype(np.int64)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,9 @@ from tomodrgn.particles.write_back import (
     write_source,
 )
 
+logger = logging.getLogger(__name__)
+
+FEW_TILTS = 0.75  # of the median
 CISTEM_POSITION = "cisTEMPositionInStack"
 
 __all__ = [
@@ -134,11 +138,24 @@ def _read(source: SourceStar, *, places: SearchPlaces, check_stacks: bool) -> Pa
     if dialect in OPTIMISATION_SETS:
         if not source.optimisation_set:
             raise lone_particles(source.path)
-        return read_optimisation_set(source, dialect, places=places, check_stacks=check_stacks)
-    particles = read_image_series(source, dialect, places=places, check_stacks=check_stacks)
+        particles = read_optimisation_set(source, dialect, places=places, check_stacks=check_stacks)
+    else:
+        particles = read_image_series(source, dialect, places=places, check_stacks=check_stacks)
     if particles.tilt_counts.max() == 1:
         raise single_images(source.path, f"{len(particles)} particles, {len(particles)} images")
+    _say_if_tilts_vary(particles)
     return particles
+
+
+def _say_if_tilts_vary(particles: ParticleSet) -> None:
+    """Particles with few tilts are known less well than the others."""
+    counts = particles.tilt_counts
+    low, middle, high = counts.min(), np.median(counts), counts.max()
+    if low < FEW_TILTS * middle or high > middle / FEW_TILTS:
+        logger.warning(
+            "Got particles with very different numbers of tilt images in %s: min %s, median %g, max %s.",
+            particles.source.path, low, middle, high,
+        )  # fmt: skip
 
 
 def _load(path: Path, datadir: tuple[Path, ...], options: ReadOptions) -> SourceStar:

@@ -14,9 +14,29 @@ from jaxtyping import Int64
 
 from tomodrgn.io import mrc
 
-__all__ = ["SearchPlaces", "StackFiles", "datadir_tuple", "find_stacks"]
+__all__ = ["MissingStacksError", "SearchPlaces", "StackFiles", "datadir_tuple", "find_stacks"]
 
 logger = logging.getLogger(__name__)
+
+
+class MissingStacksError(FileNotFoundError):
+    """Image stacks that do not exist; the tables that name them may be sound.
+
+    Parameters
+    ----------
+    message
+        What is missing, where it was looked for, and what to do.
+    names
+        Names of the missing stacks as the file has them.
+    n_stacks
+        Number of stacks that the file names, missing or not.
+    option
+        Option of the shell that helps.
+    """
+
+    def __init__(self, message: str, *, names: Sequence[str], n_stacks: int, option: str = "--datadir DIR") -> None:
+        super().__init__(message)
+        self.names, self.n_stacks, self.option = tuple(names), n_stacks, option
 
 
 def datadir_tuple(datadir: str | Path | Iterable[str | Path] | None) -> tuple[Path, ...]:
@@ -122,7 +142,7 @@ def find_stacks(
 
     Raises
     ------
-    FileNotFoundError
+    MissingStacksError
         If a stack is missing: the name, the places tried, how many are missing.
     ValueError
         If two names lead to one file by their last part, a stack is damaged, or the boxes differ.
@@ -132,10 +152,12 @@ def find_stacks(
     found = [places.find(name) for name in names]
     missing = [name for name, hit in zip(names, found, strict=True) if hit is None]
     if missing:
-        raise FileNotFoundError(
+        raise MissingStacksError(
             f"Got {len(missing)} of {len(names)} image stacks that do not exist, first {missing[:3]}. "
             f"Tried for {missing[0]}: {places.tried(missing[0])}. "
-            "Give the folder that holds the stacks as datadir (--datadir DIR)."
+            "Give the folder that holds the stacks as datadir (--datadir DIR).",
+            names=missing,
+            n_stacks=len(names),
         )
     hits = [hit for hit in found if hit is not None]
     owner: dict[Path, str] = {}

@@ -206,6 +206,12 @@ def local_defocus_axis(
     _check_positions(rows, centred + size / 2, size, dialect)
     warp = dialect == "warptools"
     hand = np.sign(table.numbers("rlnTomoHand", default=-1.0 if warp else 1.0))[tomogram]
+    if warp and hand_given == "auto" and (hand == -1).all() and not np.allclose(unbinned, pixel_size_angst, rtol=1e-3):
+        logger.warning(
+            "Got rlnTomoHand -1 in %s, which WarpTools before July 2026 wrote for every tomogram: it says nothing of "
+            "the hand of defocus. Try --defocus-hand 1 (defocus_hand=1) if maps come out worse than expected.",
+            source.path,
+        )  # fmt: skip
     if hand_given != "auto":
         hand = np.full(len(rows), float(hand_given))
     slope = -1.0 if warp else table.numbers("rlnTomoDefocusSlope", default=1.0)[tomogram]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tomodrgn.io.cistem import write_cistem
 from tomodrgn.io.star import write_star
 from tomodrgn.particles.image_table import image_table
 from tomodrgn.particles.optimisation_set import parse_mask
-from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.stack_files import SearchPlaces
 from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 
@@ -31,6 +32,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PARTICLES_FILE, TOMOGRAMS_FILE = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
+# Columns of our own that say how images are read.
+MEANING = ("tomodrgnPreExposure", "tomodrgnTiltAngle", "tomodrgnImageScale", "tomodrgnDoseWeighted", "tomodrgnInvert")
 ID_COLUMN = "tomodrgnParticleId"
 FOLDER_NAMES = ("optimisation_set.star", "particles.star", "tomograms.star")
 
@@ -40,7 +43,7 @@ def write_particles(
     path: Path | str,
     *,
     overwrite: bool = False,
-    add_columns: pd.DataFrame | None = None,
+    columns: pd.DataFrame | None = None,
     as_images: bool = False,
     copy_tilt_series: bool = False,
 ) -> list[Path]:
@@ -56,8 +59,9 @@ def write_particles(
         The file to write.
     overwrite
         Whether files already there may be replaced.
-    add_columns
-        Columns to add, indexed by particle_id; those that exist are replaced if their name begins with ``tomodrgn``.
+    columns
+        Columns to add, indexed by particle_id, such as `Latents.star_columns`; those that exist are replaced if their
+        name begins with ``tomodrgn``.
     as_images
         Whether to write a table of our own with one row an image instead (dialect ``"tomodrgn"``), which holds any
         choice of images, and full paths of their stacks.
@@ -73,22 +77,22 @@ def write_particles(
     FileExistsError
         If a file exists and `overwrite` is False; nothing is written then.
     KeyError
-        If `add_columns` lacks a particle.
+        If `columns` lacks a particle.
     ValueError
-        If `add_columns` would replace a column of the source, or images were taken out of particles whose stacks
-        hold visible images only.
+        If `columns` would replace a column of the source or name a particle twice, or images were taken out of
+        particles whose stacks hold visible images only.
     """
     path = Path(path)
     if as_images:
         blocks = image_table(particles)
-        blocks["particles"] = _with_added(blocks["particles"], particles, particles.image_particle, add_columns)
+        blocks["particles"] = _with_added(blocks["particles"], particles, particles.image_particle, columns)
         write_star(path, blocks, overwrite=overwrite)
         return [path]
     written = _write(
         particles,
         path.parent,
         file_names(path),
-        add_columns=add_columns,
+        columns=columns,
         overwrite=overwrite,
         copy_tilt_series=copy_tilt_series,
     )
@@ -119,7 +123,7 @@ def file_names(path: Path) -> tuple[str, str, str]:
 
 
 def write_source(
-    particles: ParticleSet, folder: Path | str, *, add_columns: pd.DataFrame | None = None, overwrite: bool = False
+    particles: ParticleSet, folder: Path | str, *, columns: pd.DataFrame | None = None, overwrite: bool = False
 ) -> list[Path]:
     """Write the STAR text of a set into a folder, with the column `tomodrgnParticleId`, for `read_source`.
 
@@ -133,13 +137,13 @@ def write_source(
     """
     folder = Path(folder)
     ids = pd.DataFrame({ID_COLUMN: particles.particle_id}, index=particles.particle_id)
-    if add_columns is not None:
-        ids = ids.join(add_columns)
+    if columns is not None:
+        ids = ids.join(columns)
     names = FOLDER_NAMES if particles.source.optimisation_set else ("particles.star",)
     if overwrite:
         for stale in set(FOLDER_NAMES) - set(names):
             (folder / stale).unlink(missing_ok=True)
-    return _write(particles, folder, names, add_columns=ids, overwrite=overwrite, copy_tilt_series=True)
+    return _write(particles, folder, names, columns=ids, overwrite=overwrite, copy_tilt_series=True)
 
 
 def _write(
@@ -147,15 +151,15 @@ def _write(
     folder: Path,
     names: tuple[str, ...],
     *,
-    add_columns: pd.DataFrame | None,
+    columns: pd.DataFrame | None,
     overwrite: bool,
     copy_tilt_series: bool = False,
 ) -> list[Path]:
     """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
     source = particles.source
     blocks = dict(source.particles)
-    blocks[source.particles_block] = kept_rows(particles, add_columns)
-    tilt_files = {name: f"tilt_series/{name}.star" for name in source.tilt_series if copy_tilt_series}
+    blocks[source.particles_block] = kept_rows(particles, columns)
+    tilt_files = _tilt_file_names(source) if copy_tilt_series else {}
     if not source.optimisation_set:
         files = {names[0]: blocks}
     else:
@@ -173,6 +177,13 @@ def _write(
         else:
             write_star(folder / name, content, overwrite=overwrite)
     return [folder / name for name in (*names, *tilt_files.values()) if name in files]
+
+
+def _tilt_file_names(source: SourceStar) -> dict[str, str]:
+    """Names of the files of tilts below one folder, by tomogram; where its name is none of a file, it is numbered."""
+    safe = re.compile(r"(?!\.+$)[^/\\:\s]+")
+    stems = {name: name if safe.fullmatch(name) else f"tomogram_{i:04d}" for i, name in enumerate(source.tilt_series)}
+    return {name: f"tilt_series/{stem}.star" for name, stem in stems.items()}
 
 
 def _with_tilt_files(block: pd.DataFrame, tilt_files: dict[str, str]) -> pd.DataFrame:
@@ -193,7 +204,7 @@ def _renamed(block: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     return renamed
 
 
-def kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None = None) -> pd.DataFrame:
+def kept_rows(particles: ParticleSet, columns: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows of the source that belong to this set, in the order of the source, with masks and columns added.
 
     Raises
@@ -207,32 +218,41 @@ def kept_rows(particles: ParticleSet, add_columns: pd.DataFrame | None = None) -
     kept = source.rows.iloc[rows]
     if source.optimisation_set:
         kept = _with_masks(kept, particles, owner)
-    kept = _with_added(kept, particles, owner, add_columns)
+    kept = _with_added(kept, particles, owner, columns)
     kept.attrs.update(source.rows.attrs)
     return kept
 
 
 def _with_added(
-    kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray, add_columns: pd.DataFrame | None
+    kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray, columns: pd.DataFrame | None
 ) -> pd.DataFrame:
     """Rows with the columns to add, each with the values of its particle (given by `owner`)."""
-    if add_columns is None:
+    if columns is None:
         return kept
     path = particles.source.path
-    replaced = [c for c in add_columns if c in kept and not str(c).startswith("tomodrgn")]
+    odd = [c for c in columns if not re.fullmatch(r"[^\s_#\"'][^\s]*", str(c))]
+    if odd:
+        raise ValueError(f"Got new column {odd[0]!r} for {path}, expected a name without spaces. Rename it.")
+    replaced = [c for c in columns if c in kept and (not str(c).startswith("tomodrgn") or c in MEANING)]
     if replaced:
         raise ValueError(
-            f"Got new columns {replaced} that {path} has already. Rename them (names that begin with tomodrgn may be "
-            "replaced)."
+            f"Got new columns {replaced} that {path} has already. Rename them (only labels and latents, whose names "
+            "begin with tomodrgn, may be replaced)."
         )
-    at = pd.Index(add_columns.index.astype(str)).get_indexer(particles.particle_id)
+    names = pd.Index(columns.index.astype(str))
+    if names.has_duplicates:
+        raise ValueError(
+            f"Got several rows of particle {names[names.duplicated()][0]!r} in new columns for {path}, expected one "
+            "for each particle_id. Remove the others."
+        )
+    at = names.get_indexer(pd.Index(particles.particle_id))
     if (at < 0).any():
         missing = particles.particle_id[at < 0]
         raise KeyError(
             f"Got new columns without {len(missing)} of {len(particles)} particles of {path}, first "
             f"{missing[:3].tolist()}. Give a row for each particle_id."
         )
-    return kept.assign(**{str(c): add_columns[c].to_numpy()[at[owner]] for c in add_columns})
+    return kept.assign(**{str(c): columns[c].to_numpy()[at[owner]] for c in columns})
 
 
 def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -> pd.DataFrame:

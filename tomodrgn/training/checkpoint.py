@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -17,13 +18,26 @@ __all__ = ["restore_checkpoint", "write_checkpoint"]
 
 
 def restore_checkpoint(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Optimizer) -> int:
-    """Load weights and optimiser of the newest complete epoch; its number, or 0 if there is none."""
-    for path in sorted((run.folder / "training_state").glob("*.pt"), reverse=True):
+    """Load weights and optimiser of the newest complete epoch; its number, or 0 if there is none.
+
+    Raises
+    ------
+    ValueError
+        If there are epochs whose optimiser state is gone, so that the training cannot go on as it was.
+    """
+    states = (run.folder / "training_state").glob("*.safetensors")
+    for path in sorted((p for p in states if p.stem.isdecimal()), key=lambda p: int(p.stem), reverse=True):
         epoch = int(path.stem)
         if epoch in run.epochs:
             model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
-            optimizer.load_state_dict(torch.load(path, weights_only=True))
+            _restore_optimizer(optimizer, path)
             return epoch
+    # A training killed before its first checkpoint was complete may have left the first epoch.
+    if set(run.epochs) - {1}:
+        raise ValueError(
+            f"Got run {run.folder} with epochs up to {run.epochs[-1]} and no optimiser state of any in "
+            f"{run.folder / 'training_state'}. Restore that folder, or start another run."
+        )
     return 0
 
 
@@ -36,19 +50,40 @@ def write_checkpoint(
     latents: Latents,
     history: pd.DataFrame,
 ) -> None:
-    """Write an epoch whole, then the optimiser, then the history; older optimiser states go last."""
-    temporary = run.folder / "epochs" / f".{epoch:04d}"
-    final = run.folder / "epochs" / f"{epoch:04d}"
-    for path in (temporary, final):
+    """Write an epoch whole, then the history, then the optimiser, which makes it the one to resume from.
+
+    Killed in between, the run resumes from the epoch before and writes epoch and history again.
+    """
+    folder = run.folder / "epochs"
+    temporary, replaced, final = folder / f".{epoch:04d}", folder / f".{epoch:04d}-replaced", folder / f"{epoch:04d}"
+    for path in (temporary, replaced):
         shutil.rmtree(path, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, temporary / "weights.safetensors")
+    with replacing(temporary / "weights.safetensors") as path:
+        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, path)
     latents.save(temporary / "latents.npz")
+    if final.exists():
+        final.rename(replaced)
     temporary.rename(final)
-    state = run.folder / "training_state" / f"{epoch:04d}.pt"
-    with replacing(state) as path:
-        torch.save(optimizer.state_dict(), path)
+    shutil.rmtree(replaced, ignore_errors=True)
     run.write_history(history)
-    for old in state.parent.glob("*.pt"):
+    state = run.folder / "training_state" / f"{epoch:04d}.safetensors"
+    with replacing(state) as path:
+        save_file(_optimizer_tensors(optimizer), path)
+    for old in state.parent.glob("*.safetensors"):
         if old != state:
             old.unlink()
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's own numbers of each parameter, as ``<number of the parameter>.<name>``; its rates are options."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value.contiguous().cpu() for i, own in state.items() for name, value in own.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(path).items():
+        number, name = key.split(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -115,5 +115,18 @@ def load_model(run: Run, epoch: int | None = None) -> TiltSeriesVae:
 
 
 def default_device(device: str | None = None) -> torch.device:
-    """The named device, or CUDA where it is there, or the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The named device; "auto" or None is CUDA where it is there, or the CPU.
+
+    Raises
+    ------
+    ValueError
+        If CUDA is named and torch sees no such device.
+    """
+    if device not in (None, "auto"):
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(
+                f"Got accelerator {device!r}, but torch {torch.__version__} sees no CUDA device. Use 'cpu' or 'auto' "
+                "(--accelerator), or look whether nvidia-smi shows a device and torch was installed for CUDA."
+            )
+        return torch.device(str(device))
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

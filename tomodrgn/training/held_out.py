@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from tomodrgn.config import TrainConfig
 from tomodrgn.model.loss import kl_divergence, weighted_squared_error
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
 
-__all__ = ["held_out_loss", "held_out_tilts"]
+__all__ = ["held_out_loss", "held_out_tilts", "trained_tilts"]
 
 BATCH_PARTICLES = 16
 
@@ -28,6 +29,12 @@ def held_out_tilts(particles: ParticleSet, fraction: float, seed: int) -> Bool[n
     for first, count in zip(particles.offsets[:-1], particles.tilt_counts, strict=True):
         held[first + generator.permutation(count)[: int(fraction * count)]] = True
     return held
+
+
+def trained_tilts(particles: ParticleSet, config: TrainConfig) -> tuple[ParticleSet, Bool[np.ndarray, " n"]]:
+    """The particles without their held-out tilts, and which of all images these are."""
+    held = held_out_tilts(particles, config.held_out_fraction, config.seed)
+    return (particles.subset_images(~held) if held.any() else particles), held
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_particles
+from tomodrgn.training.lock import LockHolder, hold_run, lock_holder
+from tomodrgn.training.resume import FREE, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 
 __all__ = ["TrainingJob", "option_flags", "start_training"]
@@ -47,7 +48,7 @@ def start_training(
     run
         Folder of the run; what the process prints goes to ``log.txt`` in it.
     model, preprocess, training
-        Options. A resumed run keeps its own, but for `epochs`, which may be raised.
+        Options. A resumed run keeps its own, but for `epochs`, which may be raised; others are refused.
     resume
         Go on after the last finished epoch of an existing run.
     overwrite
@@ -63,26 +64,28 @@ def start_training(
         If the folder holds a run and neither `resume` nor `overwrite` is given, or it holds other files.
     FileNotFoundError
         If a run shall be resumed that is not there.
-    RuntimeError
-        If a training of that folder is running.
+    BlockingIOError
+        If a process trains in that folder.
     ValueError
-        If the particles are only a part of their file.
+        If the particles are only a part of their file, or an option is not that of the run to be resumed.
     """
     folder = Path(run)
-    if TrainingJob.attach(folder).running:
-        raise RuntimeError(f"Got run {folder}, which is being trained. Stop that training first.")
-    epochs: list[str] = []
+    changes: list[str] = []
     if not resume:
         check_new_run(folder, overwrite=overwrite)
     else:
-        # The command's own default must not raise the number of epochs of the run.
-        own = Run.open(folder).train_config.epochs
-        epochs = ["--epochs", str(max(own, training.epochs) if training else own)]
+        asked = resumed_options(Run.open(folder), model, preprocess, training)
+        for name in FREE:
+            value = getattr(asked, name)
+            changes += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         model = preprocess = training = None
-    verb = ["train", *_source_arguments(particles), *option_flags(model, preprocess, training), *epochs]
+    verb = ["train", *_source_arguments(particles), *option_flags(model, preprocess, training), *changes]
     verb += ["--resume"] * resume + ["--overwrite"] * overwrite
     verb.insert(2, str(folder))
-    return TrainingJob(folder=folder, command=shlex.join(["tomodrgn", *verb]), process=_spawn(verb, folder, resume))
+    with hold_run(folder) as lock:
+        process = _spawn(verb, folder, resume)
+        lock.name(LockHolder.of(process.pid))
+    return TrainingJob(folder=folder, command=shlex.join(["tomodrgn", *verb]), process=process)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,18 +112,16 @@ class TrainingJob:
     @classmethod
     def attach(cls, run: Path | str) -> TrainingJob:
         """The job of a run folder, whoever started it, running or not; the folder need not exist yet."""
-        # A process that has only just begun has not said so in the folder.
-        numbers = (int(p.name) for p in Path("/proc").glob("[0-9]*") if p.name != str(os.getpid()))
-        return cls(folder=Path(run), found_pid=next((n for n in numbers if _trains(n, Path(run))), None))
+        holder = lock_holder(run)
+        return cls(folder=Path(run), found_pid=holder.pid if holder is not None and holder.is_here else None)
 
     @property
     def pid(self) -> int | None:
         """Number of the process, if it lives and is on this machine."""
         if self.process is not None:
             return self.process.pid if self.process.poll() is None else None
-        status = self.status
-        said = int(status["pid"]) if status.get("host") == socket.gethostname() else None
-        return next((n for n in (self.found_pid, said) if n is not None and _trains(n, self.folder)), None)
+        holder = lock_holder(self.folder)
+        return holder.pid if holder is not None and holder.is_here else None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -134,12 +135,8 @@ class TrainingJob:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives; of another machine's process, whether it last said so."""
-        if self.pid is not None:
-            return True
-        status = self.status
-        elsewhere = self.process is None and status.get("host") not in (None, socket.gethostname())
-        return elsewhere and status.get("state") == "running"
+        """Whether the process lives; of another machine's process, whether it has not said that it ended."""
+        return self.pid is not None or (self.process is None and lock_holder(self.folder) is not None)
 
     @property
     def state(self) -> str:
@@ -171,7 +168,7 @@ class TrainingJob:
         Raises
         ------
         RuntimeError
-            If it runs on another machine.
+            If it runs on another machine, or is this very process.
         """
         self._signal(signal.SIGTERM)
 
@@ -181,7 +178,7 @@ class TrainingJob:
         Raises
         ------
         RuntimeError
-            If it runs on another machine.
+            If it runs on another machine, or is this very process.
         """
         self._signal(signal.SIGKILL)
 
@@ -223,15 +220,16 @@ class TrainingJob:
         return f"{ended}: {last}" if last and state == "failed" else ended
 
     def _signal(self, number: signal.Signals) -> None:
-        if not self.running:
-            return
         pid = self.pid
-        if pid is None:
+        if pid == os.getpid():
+            raise RuntimeError(f"Got a training in {self.folder} by this process itself. Interrupt it (Ctrl-C).")
+        if pid is not None:
+            os.kill(pid, number)
+        elif self.running and (holder := lock_holder(self.folder)) is not None:
             raise RuntimeError(
-                f"Got a training in {self.folder} that runs on {self.status.get('host')}, not on this machine. "
-                f"Stop it there: kill {self.status.get('pid')}"
+                f"Got a training in {self.folder} that runs on {holder.host}, not on this machine. "
+                f"Stop it there: kill {holder.pid}"
             )
-        os.kill(pid, number)
 
 
 def option_flags(*configs: VaeConfig | PreprocessConfig | TrainConfig | None) -> list[str]:
@@ -306,15 +304,3 @@ def _spawn(verb: Sequence[str], folder: Path, resume: bool) -> subprocess.Popen:
             env=environment,
             start_new_session=True,
         )
-
-
-def _trains(pid: int, folder: Path) -> bool:
-    """Whether that process is a training of that folder: numbers of ended processes are given to others."""
-    process = Path("/proc") / str(pid)
-    try:
-        arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        place = (process / "cwd").resolve()
-    except OSError:
-        return False
-    wanted = folder.resolve()
-    return "train" in arguments and any((place / a).resolve() == wanted for a in arguments if a and len(a) < 4096)

@@ -11,10 +11,11 @@ The folder, version 1::
     components.mrcs  maps (one after another) that the decoder adds in proportion to the latent coordinates
     history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
     status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
+    training.lock    while a process trains: which one (see training/lock.py)
     log.txt          what the training process printed
     epochs/0001/     weights.safetensors, latents.npz (particle_id, mu, logvar [, covariance]); epochs count from 1
-    training_state/  0001.pt: the optimiser after that epoch; with the weights of the same epoch and the seed this is
-                     all that a resumed training needs, as every random draw is seeded by (seed, epoch)
+    training_state/  0001.safetensors: the optimiser after that epoch; with the weights of the same epoch and the seed
+                     this is all that a resumed training needs, as every random draw is seeded by (seed, epoch)
     analysis/  volumes/<name>/*.mrc + volumes.csv   selections/<name>.csv
 
 Every file is written under a temporary name and renamed, so a reader never sees half of one.
@@ -44,6 +45,7 @@ from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
 from tomodrgn.particles.read_options import ReadOptions
+from tomodrgn.training.lock import LOCK
 
 __all__ = ["Run", "check_new_run"]
 
@@ -206,7 +208,10 @@ class Run:
         epochs = self.epochs
         if not epochs or (epoch is not None and epoch not in epochs):
             have = f"epochs {epochs[0]} to {epochs[-1]}" if epochs else "no finished epoch"
-            raise ValueError(f"Got epoch {epoch if epoch else 'last'} of run {self.folder}, which has {have}.")
+            raise ValueError(
+                f"Got epoch {'last' if epoch is None else epoch} of run {self.folder}, which has {have}. "
+                "Choose one that is there."
+            )
         return self.folder / "epochs" / f"{epochs[-1] if epoch is None else epoch:04d}"
 
     def latents(self, epoch: int | None = None) -> Latents:
@@ -265,16 +270,20 @@ def check_new_run(folder: Path | str, *, overwrite: bool) -> None:
                 f"Got run folder {folder}, which holds a run already. Choose another, or pass overwrite=True "
                 "(--overwrite) to replace it, or resume=True (--resume) to go on with it."
             )
-    # A log that the job opened before the run existed does not count as somebody's files.
-    elif folder.exists() and not (folder.is_dir() and {p.name for p in folder.iterdir()} <= {"log.txt"}):
+    # A log that the job opened before the run existed does not count as somebody's files, nor does what a training
+    # left that was killed while it made the folder: only such a one leaves its lock without a run.
+    elif folder.exists() and not (
+        folder.is_dir() and ((folder / LOCK).is_file() or {p.name for p in folder.iterdir()} <= {"log.txt"})
+    ):
         raise FileExistsError(f"Got run folder {folder}, which holds other files. Choose a new folder.")
 
 
 def _clear(folder: Path) -> None:
-    """Remove an earlier run, all but its log, which may be the present one already."""
+    """Remove an earlier run, all but its log, which may be the present one already; half removed it is no run."""
+    (folder / "run.json").unlink(missing_ok=True)
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("run.json", "history.csv", "status.json", "consensus.mrc", "components.mrcs"):
+    for name in ("history.csv", "status.json", "consensus.mrc", "components.mrcs"):
         (folder / name).unlink(missing_ok=True)
 
 

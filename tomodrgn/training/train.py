@@ -14,14 +14,15 @@ import torch
 from lightning_fabric import Fabric
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
-from tomodrgn.imaging import grid
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
-from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
+from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
-from tomodrgn.training.held_out import held_out_loss, held_out_tilts
+from tomodrgn.training.held_out import held_out_loss, trained_tilts
+from tomodrgn.training.lock import hold_run
+from tomodrgn.training.new_run import create_run
+from tomodrgn.training.resume import check_same_particles, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.schedules import full_learning_rate, rates_at
 from tomodrgn.training.start import start_model
@@ -58,11 +59,12 @@ def train(
     Parameters
     ----------
     particles
-        The data set; a resumed run crops its images to the box it was started with.
+        The data set; a resumed run takes the same, and crops its images to the box it was started with.
     run
         Folder of the run (see `tomodrgn.training.run`).
     model, preprocess, training
-        Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised.
+        Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised, and where it
+        is computed (`accelerator`, `devices`, `points_per_chunk`).
     resume
         Go on after the last finished epoch of an existing run.
     overwrite
@@ -80,30 +82,43 @@ def train(
     ------
     FileExistsError
         If the folder exists and neither `resume` nor `overwrite` is given.
+    BlockingIOError
+        If another process trains in that folder.
+    ValueError
+        If a run is resumed with other images or other options than it was started with (each is named), or CUDA is
+        asked for where there is none.
     FloatingPointError
-        If a loss is not finite; the message names the particles of that batch and the last good epoch.
+        If a loss is not finite; the message names the particles of that batch and the last good checkpoint.
     """
-    training = training or TrainConfig()
     if resume:
-        opened = _resumed(Run.open(run), particles, training)
-        particles = particles_at_box(opened, particles)
+        existing = Run.open(run)
+        training = resumed_options(existing, model, preprocess, training)
+        check_same_particles(existing, particles)
     else:
-        opened = _created(
-            run,
-            particles,
-            model=model or VaeConfig(),
-            preprocess=preprocess or PreprocessConfig(),
-            training=training,
-            overwrite=overwrite,
-        )
-    try:
-        return _train(opened, particles, progress=progress, should_stop=should_stop)
-    except KeyboardInterrupt:
-        opened.write_status("stopped", epoch=_last_epoch(opened))
-        raise
-    except BaseException as error:
-        opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
-        raise
+        training = training or TrainConfig()
+        check_new_run(run, overwrite=overwrite)
+    default_device(training.accelerator)
+    with hold_run(run):
+        if resume:
+            opened = Run.open(run).with_training(training)
+            particles = particles_at_box(opened, particles)
+        else:
+            opened = create_run(
+                run,
+                particles,
+                model=model or VaeConfig(),
+                preprocess=preprocess or PreprocessConfig(),
+                training=training,
+                overwrite=overwrite,
+            )
+        try:
+            return _train(opened, particles, progress=progress, should_stop=should_stop)
+        except KeyboardInterrupt:
+            opened.write_status("stopped", epoch=_last_epoch(opened))
+            raise
+        except BaseException as error:
+            opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
+            raise
 
 
 def _train(
@@ -116,14 +131,15 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    optimizer = torch.optim.AdamW(
+    adam = torch.optim.AdamW(
         network.parameters(), lr=full_learning_rate(config), eps=1e-8, weight_decay=config.weight_decay
     )
-    first_epoch = restore_checkpoint(run, network, optimizer) + 1
-    model, optimizer = fabric.setup(network, optimizer)
+    model, optimizer = fabric.setup(network, adam)
+    # After the network has moved to its device, to which the optimiser's state must go.
+    first_epoch = restore_checkpoint(run, network, adam) + 1
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
-    trained, held = _trained_tilts(particles, config)
+    trained, held = trained_tilts(particles, config)
     preprocessor, whole = (
         Preprocessor(p, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
         for p in (trained, particles)
@@ -154,30 +170,26 @@ def _train(
             state = TrainProgress(
                 epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
             )
+            if state.batch % max(1, state.batches // 10) == 0 or state.batch == state.batches:
+                _check_finite(run, losses, [trained.particle_id[chosen] for chosen, _ in choices], epoch)
             _tell(run, state, progress)
             if should_stop is not None and should_stop():
                 run.write_status("stopped", epoch=epoch - 1)
                 return run
-        split_losses = {"train": _mean_losses(losses, [trained.particle_id[chosen] for chosen, _ in choices], epoch)}
+        split_losses = {"train": _mean_losses(losses, [len(chosen) for chosen, _ in choices])}
         model.eval()
         if held.any():
-            chunk = chunk_size(config, fabric.device)
-            split_losses["test"] = held_out_loss(model, whole, held, beta=rates["beta"], points_per_chunk=chunk)
+            split_losses["test"] = held_out_loss(
+                model, whole, held, beta=rates["beta"], points_per_chunk=chunk_size(config, fabric.device)
+            )
         latents = encode_all(network, whole, tilts_per_particle=config.tilts_per_particle)
         shared = {**rates, "seconds": time.perf_counter() - began}
-        rows = [{"epoch": epoch, "split": split, **means, **shared} for split, means in split_losses.items()]
-        history = pd.concat([history, pd.DataFrame(rows)])
+        history = _with_epoch(history, epoch, split_losses, shared)
         write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)
         if progress is not None:
             progress(replace(state, history=history))
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
-
-
-def _trained_tilts(particles: ParticleSet, config: TrainConfig) -> tuple[ParticleSet, np.ndarray]:
-    """The particles without their held-out tilts, and which of all images these are."""
-    held = held_out_tilts(particles, config.held_out_fraction, config.seed)
-    return (particles.subset_images(~held) if held.any() else particles), held
 
 
 def _noise_seed(seed: int, epoch: int) -> int:
@@ -192,70 +204,33 @@ def _precision(config: TrainConfig) -> Literal["32-true", "bf16-mixed"]:
     return "bf16-mixed" if cuda else "32-true"
 
 
-def _created(
-    folder: Path | str,
-    particles: ParticleSet,
-    *,
-    model: VaeConfig,
-    preprocess: PreprocessConfig,
-    training: TrainConfig,
-    overwrite: bool,
-) -> Run:
-    check_new_run(folder, overwrite=overwrite)
-    trained, _ = _trained_tilts(particles, training)
-    counts = np.unique(trained.tilt_counts)
-    if training.tilts_per_particle is not None:
-        counts = np.unique(np.minimum(counts, training.tilts_per_particle))
-    if model.pooling == "concatenate" and model.z_dim and len(counts) != 1:
-        raise ValueError(
-            f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
-            f"Set tilts_per_particle to {counts.min()} or less, or use another pooling."
-        )
-    scale = estimate_scale(trained, preprocess, seed=training.seed)
-    consensus = None
-    if model.consensus:
-        device = default_device("cpu" if training.accelerator == "cpu" else None)
-        padded = Preprocessor(trained, preprocess, scale=scale, padding=2, device=device)
-        mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
-        consensus = grid_particles(padded, np.ones(len(trained), dtype=np.int64)).volume() * mask
-    return Run.create(
-        folder,
-        particles,
-        model=model,
-        preprocess=preprocess,
-        training=training,
-        scale=scale,
-        consensus=consensus,
-        n_tilts=int(counts.max()),
-        overwrite=overwrite,
+def _check_finite(run: Run, losses: list[StepLoss], names: list[np.ndarray], epoch: int) -> None:
+    """Stop at the first batch whose loss is not finite; batches are given by their particle ids."""
+    finite = torch.stack([loss.total for loss in losses]).isfinite()
+    if finite.all():
+        return
+    last = _last_epoch(run)
+    good = f"The last good checkpoint is {run.epoch_folder(last)}" if last else "No epoch was finished"
+    raise FloatingPointError(
+        f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles "
+        f"{', '.join(names[int((~finite).nonzero()[0])])}. Look at their images and leave out what is damaged, or "
+        f"start another run with a lower learning rate (--learning-rate). {good}."
     )
 
 
-def _resumed(run: Run, particles: ParticleSet, training: TrainConfig) -> Run:
-    if not np.array_equal(run.particles.particle_id, particles.particle_id):
-        raise ValueError(
-            f"Got {len(particles)} particles of {particles.source.path}, expected the {len(run.particles)} of run "
-            f"{run.folder}. Resume with the particles the run was started with, or start another run."
-        )
-    epochs = run.train_config.epochs
-    if "epochs" in training.model_fields_set:
-        epochs = max(epochs, training.epochs)
-    return run.with_training(run.train_config.model_copy(update={"epochs": epochs}))
-
-
-def _mean_losses(losses: list[StepLoss], batches: list[np.ndarray], epoch: int) -> dict[str, float]:
-    """Mean losses of an epoch over batches (given by their particle ids), weighted by their particles."""
+def _mean_losses(losses: list[StepLoss], sizes: list[int]) -> dict[str, float]:
+    """Mean losses of an epoch over batches, weighted by their numbers of particles."""
     table = torch.stack([torch.stack([loss.reconstruction, loss.kl, loss.total]) for loss in losses]).cpu().double()
-    finite = table.isfinite().all(dim=1)
-    if not finite.all():
-        names = batches[int((~finite).nonzero()[0])]
-        raise FloatingPointError(
-            f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles {', '.join(names)}. "
-            "Look at their images, or lower the learning rate; the last finished epoch is intact (--resume)."
-        )
-    sizes = torch.tensor([len(names) for names in batches], dtype=torch.float64)
-    mean = (table * sizes[:, None]).sum(dim=0) / sizes.sum()
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    mean = (table * weights[:, None]).sum(dim=0) / weights.sum()
     return dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
+
+
+def _with_epoch(
+    history: pd.DataFrame, epoch: int, split_losses: dict[str, dict[str, float]], shared: dict[str, float]
+) -> pd.DataFrame:
+    rows = [{"epoch": epoch, "split": split, **losses, **shared} for split, losses in split_losses.items()]
+    return pd.concat([history, pd.DataFrame(rows)])
 
 
 def _tell(run: Run, state: TrainProgress, progress: Callable[[TrainProgress], None] | None) -> None:

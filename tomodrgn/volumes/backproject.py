@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64, Int8
+from jaxtyping import Float32, Float64
 
 from tomodrgn.config import PreprocessConfig
 from tomodrgn.imaging import grid, resolution
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import refuse_existing, replacing
+from tomodrgn.particles.choice import half_sets
 from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
@@ -175,12 +176,3 @@ def backproject(
         voxel_size_angst=particles.pixel_size_angst,
         flipped=flip,
     )
-
-
-def half_sets(particles: ParticleSet, *, seed: int = 0) -> Int8[np.ndarray, " k"]:
-    """Half set, 1 or 2, of every particle: the source's where both are there, else an even random split."""
-    known = particles.half_set
-    if (known > 0).all() and len(np.unique(known)) == 2:
-        return np.array(known)
-    order = np.random.default_rng(seed).permutation(len(particles))
-    return (1 + (order % 2)).astype(np.int8)

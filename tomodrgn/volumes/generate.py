@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def generate_volumes(
         A run, or its folder.
     latents
         Points, (v, z): an array, or a table with the columns z1, z2 ... whose index names the maps; further columns
-        are kept as labels.
+        are kept as labels. ``table.attrs["path"]`` names the file it came from in messages.
     epoch
         Epoch whose weights are used; None is the last.
     box_px
@@ -51,14 +52,23 @@ def generate_volumes(
     Raises
     ------
     ValueError
-        If the points have another number of dimensions than the run's latents, or the box is odd or larger than the
-        images.
+        If the points have another number of dimensions than the run's latents or are no numbers, the box is odd or
+        larger than the images, the resolution is not positive, or the epoch is not on disk.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     points, labels = _points_and_labels(latents, run.model_config.z_dim)
-    box, source_box = box_px or run.settings["box_px"], run.settings["box_px"]
+    source_box = run.settings["box_px"]
+    box = source_box if box_px is None else box_px
     if box % 2 or not 8 <= box <= source_box:
-        raise ValueError(f"Got box {box}, expected an even number from 8 to the images' {source_box}.")
+        raise ValueError(
+            f"Got box {box}, expected an even number from 8 to {source_box}, the box of the run's images in pixels. "
+            "Choose another box."
+        )
+    if lowpass_angst is not None and not 0 < lowpass_angst < np.inf:
+        raise ValueError(
+            f"Got a low-pass filter at {lowpass_angst:g} angstrom, expected a resolution above 0. Choose one, or leave "
+            "the filter out."
+        )
     model = load_model(run, epoch).to(default_device(device))
     maps = decode_volumes(
         model, points, box_px=box, max_radius=run.preprocess_config.max_radius, scale=run.settings["scale"]
@@ -125,15 +135,22 @@ def _points_and_labels(latents: np.ndarray | pd.DataFrame, z_dim: int) -> tuple[
         latents = pd.DataFrame(array, columns=columns, index=names)
     missing = [c for c in columns if c not in latents]
     extra = f"z{z_dim + 1}" in latents
+    origin = latents.attrs.get("path", "the table of points")
     if missing or extra:
-        given = sum(str(c).startswith("z") and str(c)[1:].isdigit() for c in latents.columns)
-        raise ValueError(f"Got a table with {given} latent columns, expected {columns[:1]} to z{z_dim} for this run.")
+        given = [str(c) for c in latents.columns if re.fullmatch(r"z\d+", str(c))]
+        wanted = f"z1 to z{z_dim}" if z_dim > 1 else "z1" if z_dim else "none, as it has no latent dimension"
+        raise ValueError(
+            f"Got {origin} with the latent columns {', '.join(given) or 'none'}, expected {wanted} for this run. "
+            "Give one column for each latent dimension of the run."
+        )
+    if latents.empty and z_dim:
+        raise ValueError(f"Got {origin} without a row, expected at least one point. Add one.")
     points = latents[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
     unfit = np.argwhere(~np.isfinite(points))
     if len(unfit):
         row, column = unfit[0]
         raise ValueError(
-            f"Got {latents[columns].iloc[row, column]!r} as {columns[column]} of point {latents.index[row]}, "
-            "expected a finite number. Give numbers in the latent columns."
+            f"Got {str(latents[columns].iloc[row, column])!r} as {columns[column]} of point {latents.index[row]} in "
+            f"{origin}, expected a finite number. Give numbers in the latent columns."
         )
     return points, latents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from tomodrgn.imaging import resolution
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import replacing
 
-__all__ = ["VolumeStack"]
+__all__ = ["VolumeStack", "check_map_names"]
+
+LONGEST_NAME = 200  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,8 @@ class VolumeStack:
         if len(self.labels) != len(self.maps):
             raise ValueError(f"Got {len(self.labels)} labels for {len(self.maps)} maps, expected one each.")
         if self.labels.index.has_duplicates:
-            raise ValueError(f"Got repeated map names {list(self.labels.index)}, expected unique ones.")
+            twice = self.labels.index[self.labels.index.duplicated()][0]
+            raise ValueError(f"Got the map name {str(twice)!r} twice, expected unique names. Rename one.")
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -61,8 +65,11 @@ class VolumeStack:
         ------
         FileExistsError
             If one of the files exists and `overwrite` is False; nothing is written then.
+        ValueError
+            If a map cannot be named so in a folder.
         """
         folder = Path(folder)
+        check_map_names(self.labels.index, "the labels")
         paths = [folder / f"{name}.mrc" for name in self.names]
         table = folder / "volumes.csv"
         existing = [p for p in [*paths, table] if p.exists()]
@@ -97,3 +104,32 @@ class VolumeStack:
         if len({volume.shape for volume, _ in read}) != 1:
             raise ValueError(f"Got maps of several sizes in {folder}, expected one. Generate them again.")
         return cls(maps=np.stack([v for v, _ in read]), voxel_size_angst=read[0][1], labels=labels)
+
+
+def check_map_names(names: Iterable[object], origin: str) -> None:
+    """Refuse names of maps that are no names of files in one folder.
+
+    Parameters
+    ----------
+    origin
+        Where the names come from, for the message.
+
+    Raises
+    ------
+    ValueError
+        If a name is empty, has a path separator or a control character, is too long, or stands there twice.
+    """
+    seen: set[str] = set()
+    for name in map(str, names):
+        fault = ""
+        if not name.strip() or set(name) == {"."}:
+            fault = "the name of a file"
+        elif any(c in "/\\:" or not c.isprintable() for c in name):
+            fault = "a name without / \\ : and control characters, as it names a file"
+        elif len(name.encode()) > LONGEST_NAME:
+            fault = f"at most {LONGEST_NAME} bytes"
+        elif name in seen:
+            fault = "each name once"
+        if fault:
+            raise ValueError(f"Got the map name {name[:60]!r} in {origin}, expected {fault}. Rename the map.")
+        seen.add(name)

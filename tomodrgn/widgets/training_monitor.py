@@ -149,7 +149,7 @@ class TrainingMonitor(ipywidgets.VBox):
         ------
         FileExistsError
             If the folder holds a run and `overwrite` is False.
-        RuntimeError, ValueError
+        BlockingIOError, ValueError
             See `start_training`; or if there are no particles, or an option of the form is wrong.
         """
         form = self.form or ConfigForm()
@@ -166,11 +166,12 @@ class TrainingMonitor(ipywidgets.VBox):
 
         Raises
         ------
-        FileNotFoundError, RuntimeError, ValueError
+        FileNotFoundError, BlockingIOError, ValueError
             See `start_training`.
         """
         kinds = {type(config) for config in self.form.configs} if self.form is not None else set()
-        training = self.form.value(TrainConfig) if self.form is not None and TrainConfig in kinds else None
+        asked = self.form.value(TrainConfig).epochs if self.form is not None and TrainConfig in kinds else 1
+        training = TrainConfig(epochs=max(asked, Run.open(self.folder).train_config.epochs))
         self._follow(start_training(self._given_particles(), self.folder, training=training, resume=True))
 
     def stop(self) -> None:
