@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
@@ -131,9 +132,7 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    adam = torch.optim.AdamW(
-        network.parameters(), lr=full_learning_rate(config), eps=1e-8, weight_decay=config.weight_decay
-    )
+    adam = _optimizer(network, config)
     model, optimizer = fabric.setup(network, adam)
     # After the network has moved to its device, to which the optimiser's state must go.
     first_epoch = restore_checkpoint(run, network, adam) + 1
@@ -190,6 +189,11 @@ def _train(
             progress(replace(state, history=history))
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
+
+
+def _optimizer(network: TiltSeriesVae, config: TrainConfig) -> torch.optim.Optimizer:
+    rate = full_learning_rate(config)
+    return torch.optim.AdamW(network.parameters(), lr=rate, eps=1e-8, weight_decay=config.weight_decay)
 
 
 def _noise_seed(seed: int, epoch: int) -> int:
