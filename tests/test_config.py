@@ -56,7 +56,7 @@ def test_json_round_trip(config):
         (PreprocessConfig, {"window_outer": 0.7}, "window_outer"),
         (VaeConfig, {"z_dim": -1}, "z_dim"),
         (VaeConfig, {"z_dim": 2.5}, "z_dim"),
-        (VaeConfig, {"pooling": "median"}, "pooling"),
+        (VaeConfig, {"pooling": "middle"}, "pooling"),
         (VaeConfig, {"particle_radius": 1.2}, "particle_radius"),
         (TrainConfig, {"epochs": 0}, "epochs"),
         (TrainConfig, {"batch_size": 0}, "batch_size"),

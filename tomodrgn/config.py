@@ -53,8 +53,9 @@ class VaeConfig(Config):
     """Number of residual layers in each of the two encoders."""
     tilt_feature_dim: Annotated[int, Field(ge=2, le=4096)] = 128
     """Number of features of each tilt image that are pooled over the tilts of a particle."""
-    pooling: Literal["mean", "max", "concatenate"] = "mean"
-    """How the features of a particle's tilt images are combined; concatenate needs one tilt count for all particles."""
+    pooling: Literal["mean", "max", "median", "attention", "concatenate"] = "mean"
+    """How the features of a particle's tilt images are combined: attention is a set transformer; concatenate needs one
+    tilt count for all particles."""
     encoder_frame: Literal["particle", "image"] = "particle"
     """What the encoder sees of a tilt image: its density at points fixed to the particle (so that poses need not be
     learned), or the image's own Fourier coefficients (as published)."""
@@ -69,8 +70,10 @@ class VaeConfig(Config):
     """Width of the decoder's layers."""
     decoder_layers: Annotated[int, Field(ge=1, le=16)] = 3
     """Number of residual layers in the decoder."""
+    positional_encoding: Literal["gaussian", "geometric"] = "gaussian"
+    """Features of a coordinate: sines and cosines along random vectors, or along the axes in geometric series."""
     n_frequencies: Annotated[int | None, Field(ge=4, le=4096)] = None
-    """Number of random Fourier features of a coordinate; none given: 3/2 of the box."""
+    """Number of sines (and of cosines) of a coordinate; none given: 3/2 of the box."""
     feature_sigma: Annotated[float, Field(gt=0, le=2)] = 0.5
     """Standard deviation of the random Fourier features, in half boxes."""
 
@@ -107,8 +110,20 @@ class TrainConfig(Config):
     """Learning rate of Adam; none given: 6e-4 times the square root of the batch size."""
     beta: Annotated[float | None, Field(ge=0)] = None
     """Weight of the KL divergence; none given: 0.1 / z_dim (published: 1 / z_dim), as split tilts keep noise out."""
+    beta_schedule: Literal["constant", "linear", "cyclical"] = "constant"
+    """Course of beta: constant; linear, from 0 over the first half of the epochs; or cyclical, four such rises."""
+    kl_target: Annotated[float | None, Field(ge=0)] = None
+    """KL divergence of a particle, in nats, away from which beta pulls; none given: towards 0."""
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of the learning rate: constant, or falling to a hundredth over all epochs."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decoupled weight decay (AdamW)."""
     tilts_per_particle: Annotated[int | None, Field(ge=1)] = None
-    """Number of tilt images drawn at random from each particle in each epoch; none given: all."""
+    """Number of tilt images taken from each particle in each epoch; none given: all."""
+    tilt_sampling: Literal["random", "first"] = "random"
+    """Which tilts_per_particle tilts: drawn anew in each epoch, or always those of the lowest exposure."""
+    held_out_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of each particle's tilts that is never trained on; its loss is in history.csv as split test."""
     split_tilts: bool = True
     """Encode a random half of a particle's tilts and reconstruct the other half, so that latents cannot memorise
     noise; not with pooling 'concatenate'."""

@@ -118,7 +118,7 @@ def main() -> None:
             seconds["read and preprocess"] += time.perf_counter() - mark
             mark = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
-            training_step(fabric, model, batch, training, noise=noise)
+            training_step(fabric, model, batch, training, beta=0.01, noise=noise)
             optimizer.step()
             synchronise(fabric.device)
             n_points += int((batch.loss_weights > 0).sum()) // 2  # half of the tilts are decoded

@@ -12,7 +12,7 @@ import torch
 from tests.particles.hand_made import blob_images
 from tomodrgn.imaging import fourier, grid
 from tomodrgn.imaging.pose import euler_to_rotation
-from tomodrgn.model.layers import FixedNorm, FourierFeatures, ParticleFrame, ResidualMlp, TiltPooling, draw_weights
+from tomodrgn.model.layers import FixedNorm, FourierFeatures, ParticleFrame, ResidualMlp, draw_weights
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -87,6 +87,16 @@ def test_feature_vectors_have_the_spread_asked_for_and_are_saved():
     assert "vectors" in features.state_dict()
     other = FourierFeatures(4000, 64, 0.5, generator=generator(2))
     assert (other.vectors != features.vectors).any()
+
+
+def test_geometric_features_lie_on_the_axes_from_one_pixel_to_half_a_box():
+    features = FourierFeatures(14, 32, 0.5, generator=generator(), kind="geometric")
+    assert (features.vectors.shape, features.out_dim) == ((3, 12), 24)
+    for axis in range(3):
+        own = features.vectors[:, 4 * axis : 4 * axis + 4]
+        expected = torch.zeros(3, 4)
+        expected[axis] = torch.tensor([1.0, 16 ** (1 / 3), 16 ** (2 / 3), 16.0])
+        torch.testing.assert_close(own, expected)
 
 
 def test_phases_are_not_rounded_in_mixed_precision():
@@ -173,35 +183,3 @@ def test_frame_leaves_out_what_the_points_cannot_hold():
     for period, seen in ((4, False), (32, True)):
         ripple = np.cos(2 * np.pi * x / period)[None, None, :] * np.ones((1, BOX, 1))
         assert (float(frame(coefficients(ripple), torch.eye(3)[None]).abs().max()) > 0.1) is seen
-
-
-# --- pooling ----------------------------------------------------------------------------------------------------------
-
-FEATURES = torch.tensor([[1.0, -5.0], [3.0, -1.0], [2.0, 2.0], [0.0, 4.0], [1.0, 0.0], [5.0, -4.0]])
-OWNER = torch.tensor([0, 0, 1, 2, 2, 2])
-
-
-def test_mean_and_maximum_over_variable_numbers_of_tilts():
-    assert TiltPooling("mean", 2, 1)(FEATURES, OWNER, 3).tolist() == [[2.0, -3.0], [2.0, 2.0], [2.0, 0.0]]
-    assert TiltPooling("max", 2, 1)(FEATURES, OWNER, 3).tolist() == [[3.0, -1.0], [2.0, 2.0], [5.0, 4.0]]
-
-
-def test_concatenation_keeps_tilts_in_order():
-    pooling = TiltPooling("concatenate", 2, 3)
-    found = pooling(FEATURES, torch.tensor([0, 0, 0, 1, 1, 1]), 2)
-    assert found.tolist() == [[1, -5, 3, -1, 2, 2], [0, 4, 1, 0, 5, -4]]
-    assert pooling.out_dim == 6
-
-
-@pytest.mark.parametrize(("owner", "words"), [(OWNER, "1 to 3"), (torch.tensor([0, 0, 1, 1, 1, 1]), "2 to 4")])
-def test_concatenation_refuses_variable_numbers_of_tilts(owner, words):
-    """Also where the numbers have the right sum: 2 and 4 tilts are not 3 and 3."""
-    with pytest.raises(ValueError, match=f"{words} tilt images.*'mean' or 'max'"):
-        TiltPooling("concatenate", 2, 3)(FEATURES, owner, int(owner.max()) + 1)
-
-
-@pytest.mark.parametrize("kind", ["mean", "max"])
-def test_pooling_does_not_depend_on_the_order_of_images(kind):
-    order = torch.tensor([5, 2, 0, 4, 1, 3])
-    pooling = TiltPooling(kind, 2, 1)
-    torch.testing.assert_close(pooling(FEATURES[order], OWNER[order], 3), pooling(FEATURES, OWNER, 3))

@@ -11,7 +11,7 @@ from tests.model.small_models import batch_of, model
 from tomodrgn.config import TrainConfig
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.preprocess import FourierBatch
-from tomodrgn.training.step import beta, chunk_size, learning_rate, split_tilts, splits_tilts, training_step
+from tomodrgn.training.step import chunk_size, split_tilts, splits_tilts, training_step
 
 BETA = 0.7
 
@@ -28,8 +28,8 @@ def gradients(network: TiltSeriesVae) -> dict[str, torch.Tensor]:
 def stepped(batch: FourierBatch, network: TiltSeriesVae, **options: object) -> tuple[dict[str, torch.Tensor], object]:
     network.zero_grad()
     fabric = Fabric(accelerator="cpu", devices=1)
-    config = TrainConfig(**({"beta": BETA, "points_per_chunk": 10**6} | options))
-    losses = training_step(fabric, network, batch, config, noise=torch.Generator().manual_seed(5))
+    config = TrainConfig(**({"points_per_chunk": 10**6} | options))
+    losses = training_step(fabric, network, batch, config, beta=BETA, noise=torch.Generator().manual_seed(5))
     return gradients(network), losses
 
 
@@ -71,12 +71,30 @@ def test_loss_and_gradients_are_those_of_the_definition(batch, z_dim):
         torch.testing.assert_close(found[name], expected, atol=1e-5 * float(expected.abs().max() + 1e-6), rtol=1e-3)
 
 
+def test_divergence_is_pulled_towards_its_target(batch):
+    """The KL term is beta times the distance from the target; its gradient changes sign there."""
+    network = model()
+    mean, log_variance = network.encode(batch)
+    each = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+    low, high = float(each.min()) - 0.1, float(each.max()) + 0.1
+    (below, losses), (above, other) = (stepped(batch, network, split_tilts=False, kl_target=t) for t in (low, high))
+    n_points = len(batch.points())
+    for found, target in ((losses, low), (other, high)):
+        penalty = float((each - target).abs().sum()) / n_points
+        assert float(found.total - found.reconstruction) == pytest.approx(BETA * penalty, rel=1e-3)
+    plain, _ = stepped(batch, network, split_tilts=False)
+    name = "particle_encoder.last.bias"
+    torch.testing.assert_close(below[name], plain[name])
+    without = (below[name] + above[name]) / 2  # the gradient of the reconstruction alone
+    assert not torch.allclose(without, plain[name])
+
+
 def test_noise_of_the_latent_follows_its_generator(batch):
     network = model()
     first, again = (float(stepped(batch, network)[1].total) for _ in range(2))
     assert first == again
     other = training_step(
-        Fabric(accelerator="cpu", devices=1), network, batch, TrainConfig(beta=BETA),
+        Fabric(accelerator="cpu", devices=1), network, batch, TrainConfig(), beta=BETA,
         noise=torch.Generator().manual_seed(6),
     )  # fmt: skip
     assert float(other.total) != first
@@ -163,7 +181,4 @@ def test_which_models_split_tilts():
 
 
 def test_options_that_are_not_given_follow_others():
-    assert learning_rate(TrainConfig(batch_size=16)) == pytest.approx(24e-4)
-    assert learning_rate(TrainConfig(learning_rate=0.1)) == 0.1
-    assert (beta(TrainConfig(), 8), beta(TrainConfig(), 0), beta(TrainConfig(beta=0.0), 8)) == (0.1 / 8, 0.1, 0.0)
     assert chunk_size(TrainConfig(points_per_chunk=99), torch.device("cpu")) == 99

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -153,6 +154,15 @@ def test_some_images_are_drawn_without_replacement_and_few_are_all_taken(particl
     assert drawn == {(4, 5, 6), (4, 5, 7), (4, 6, 7), (5, 6, 7)}
     first = flat(sample_batches(particles, 5, tilts_per_particle=2))
     assert first == [(0, (0, 1)), (1, (3,)), (2, (4, 5)), (3, (8, 9)), (4, (10, 11))]
+
+
+def test_first_tilts_are_those_of_the_lowest_exposure(particles):
+    dose = np.array([9.0, 0.0, 3.0, 0.0, 3.0, 2.0, 1.0, 0.0, 0.0, 3.0, 5.0, 5.0, 5.0])
+    exposed = dataclasses.replace(particles, dose_e_per_angst2=dose)
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        batches = sample_batches(exposed, 2, tilts_per_particle=2, tilt_sampling="first", generator=generator)
+        assert dict(flat(batches)) == {0: (1, 2), 1: (3,), 2: (6, 7), 3: (8, 9), 4: (10, 11)}
 
 
 # --- reading ahead ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,8 +18,7 @@ from safetensors.torch import load_file
 import tomodrgn as td
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, load_model
-from tomodrgn.training.job import start_training
-from tomodrgn.training.lock import hold_run
+from tomodrgn.training.lock import lock_holder
 from tomodrgn.training.run import Run
 from tomodrgn.training.train import train
 
@@ -52,7 +52,7 @@ def killed_at(step, run, whole):
     """Write the second epoch in a process that is killed before that step; whether there was such a step."""
     model = load_model(whole, 2)
     optimizer = optimiser_of(model)
-    optimizer.load_state_dict(torch.load(whole.folder / "training_state/0002.pt", weights_only=True))
+    restore_checkpoint(whole, model, optimizer)
     latents, history, seen = whole.latents(), whole.history, []
 
     def count(event, arguments):
@@ -84,7 +84,7 @@ def test_kill_at_each_step_of_a_checkpoint(whole, small_particles, tmp_path, sta
         assert resumed.history[columns].equals(whole.history[columns])
         again = load_file(resumed.epoch_folder(2) / "weights.safetensors")
         assert all(torch.equal(again[name], value) for name, value in wanted.items()), step
-        assert (run.folder / "training_state/0002.pt").exists()
+        assert (run.folder / "training_state/0002.safetensors").exists()
         if not killed:
             break
     assert 10 < step < 99, "the steps were counted"
@@ -104,7 +104,7 @@ def test_epochs_are_ordered_as_numbers(whole, tmp_path):
     folder = shutil.copytree(whole.folder, tmp_path / "run")
     for name in ("9999", "10000"):
         shutil.copytree(folder / "epochs/0002", folder / "epochs" / name)
-        shutil.copy(folder / "training_state/0002.pt", folder / "training_state" / f"{name}.pt")
+        shutil.copy(folder / "training_state/0002.safetensors", folder / "training_state" / f"{name}.safetensors")
     run = Run.open(folder)
     assert run.epochs == [1, 2, 9999, 10000]
     model = build_model(run)
@@ -120,29 +120,53 @@ def test_epochs_without_their_optimiser_are_not_trained_over(whole, small_partic
     assert Run.open(folder).history["epoch"].tolist() == [1, 2]
 
 
-@pytest.mark.slow
-def test_process_killed_at_random_moments(small_particles, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    folder, moments = tmp_path / "run", np.random.default_rng(1).uniform(0, 0.6, 5)
-    training = td.TrainConfig(epochs=100_000, batch_size=4)
-    for number, moment in enumerate(moments):
-        exists = (folder / "run.json").exists()
-        options = {"resume": True} if number and exists else {"training": training, **SMALL}
-        job = start_training(small_particles, folder, **options)
-        end = time.monotonic() + 60
-        # The first dies as soon as there is a folder, the others in the midst of their epochs.
-        while not (job.status.get("pid") == job.pid if number else folder.exists()) and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(moment)
-        job.kill()
-        job.process.wait()
-        if number:
-            opened_whole(folder, small_particles)
+# Trains in a process of its own for each line that it reads, without the seconds that it takes to import torch.
+TRAINER = """
+import os, sys
+import tomodrgn as td
+from tomodrgn.training.train import train
+
+particles = td.read_particles(sys.argv[1])
+model = td.VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
+options = {"model": model, "preprocess": td.PreprocessConfig(max_radius=0.2)}
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        more = {"resume": True} if "resume" in line else options
+        train(particles, sys.argv[2], training=td.TrainConfig(epochs=100_000, batch_size=4), **more)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def test_process_killed_at_random_moments(small_particles, tmp_path):
+    folder, moments = tmp_path / "run", np.random.default_rng(1).uniform(0, 0.8, 10)
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINER, str(small_particles.source.path), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as trainer:
+        for number, moment in enumerate(moments):
+            print("resume" if (folder / "run.json").exists() else "start", file=trainer.stdin, flush=True)
+            child, end = int(trainer.stdout.readline()), time.monotonic() + 60
+            # The first dies soon after there is a folder, the others in the midst of their epochs.
+            while not (Run(folder, {}).status.get("pid") == child if number else folder.exists()):
+                assert time.monotonic() < end
+                time.sleep(0.005)
+            time.sleep(moment if number else moment / 4)
+            os.kill(child, signal.SIGKILL)
+            assert int(trainer.stdout.readline()) == -signal.SIGKILL
+            assert lock_holder(folder) is None
+            if number:
+                opened_whole(folder, small_particles)
+        trainer.stdin.close()
     run = Run.open(folder)
     last = run.epochs[-1]
-    assert last > 5
-    with hold_run(folder):
-        run = run.with_training(run.train_config.model_copy(update={"epochs": last + 1}))
+    assert last > 10
+    run = run.with_training(run.train_config.model_copy(update={"epochs": last + 1}))
     finished = train(small_particles, folder, resume=True)
     assert finished.history["epoch"].tolist() == finished.epochs == list(range(1, last + 2))
 

@@ -78,6 +78,7 @@ def test_second_training_of_a_folder_is_refused_and_writes_nothing(small_particl
     assert contents(paused.folder) == before
     # And a process that was killed does not keep the folder.
     os.kill(paused.pid, signal.SIGKILL)
+    paused.process.wait()
     epochs = Run.open(paused.folder).epochs[-1] + 1
     assert lock_holder(paused.folder) is None
     again = start_training(small_particles, paused.folder, overwrite=True, training=td.TrainConfig(epochs=1), **SMALL)

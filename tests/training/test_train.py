@@ -143,12 +143,44 @@ def test_homogeneous_model_trains_and_has_no_latents(small_particles, tmp_path):
     assert td.generate_volumes(run, np.zeros((1, 0))).maps.std() > 0
 
 
-@pytest.mark.parametrize("pooling", ["max", "concatenate"])
-def test_other_poolings_train(small_particles, tmp_path, pooling):
-    model = SMALL["model"].model_copy(update={"pooling": pooling})
-    config = td.TrainConfig(epochs=1, batch_size=4, tilts_per_particle=4)
-    run = train(small_particles, tmp_path / "run", model=model, preprocess=SMALL["preprocess"], training=config)
-    assert np.isfinite(run.latents().mu).all()
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_pooling_separates_states_of_particles_with_few_or_many_tilts(tmp_path, seed):
+    particles = td.simulate_particles(
+        tmp_path / "data", n_particles=100, n_tilts=31, missing_tilts=23, n_states=2, mass_difference=0.2, seed=seed
+    )
+    truth = read_truth(tmp_path / "data")["label"].loc[particles.particle_id]
+    for pooling, wanted in {"mean": 0.8, "max": 0.6, "median": 0.6, "attention": 0.6, "concatenate": 0.6}.items():
+        tilts = int(particles.tilt_counts.min()) if pooling == "concatenate" else None
+        run = train(
+            particles,
+            tmp_path / pooling,
+            model=td.VaeConfig(z_dim=2, pooling=pooling, encoder_dim=64, encoder_layers=1, decoder_dim=32),
+            preprocess=td.PreprocessConfig(max_radius=0.25),
+            training=td.TrainConfig(epochs=10, batch_size=8, tilts_per_particle=tilts, seed=seed),
+        )
+        clusters = cluster_latents(run.latents(), 2, seed=seed)
+        assert adjusted_rand_score(truth, clusters) >= wanted, pooling
+
+
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [
+        ({"positional_encoding": "geometric"}, {"beta_schedule": "cyclical", "learning_rate_schedule": "cosine"}),
+        ({"pooling": "attention"}, {"beta_schedule": "linear", "weight_decay": 0.1, "kl_target": 3.0}),
+        ({"pooling": "concatenate"}, {"tilts_per_particle": 4, "tilt_sampling": "first"}),
+    ],
+)
+def test_options_of_the_published_model_train_and_resume(small_particles, tmp_path, model, training):
+    config = td.TrainConfig(epochs=2, batch_size=4, **training)
+    options = {"model": SMALL["model"].model_copy(update=model), "preprocess": SMALL["preprocess"]}
+    whole = train(small_particles, tmp_path / "whole", training=config, **options)
+    stopped = iter([False] * 3 + [True])
+    train(small_particles, tmp_path / "parts", training=config, should_stop=lambda: next(stopped), **options)
+    parts = train(small_particles, tmp_path / "parts", training=config, resume=True)
+    columns = ["epoch", "reconstruction", "kl", "total", "beta", "learning_rate"]
+    assert whole.history[columns].equals(parts.history[columns])
+    assert np.isfinite(whole.latents().mu).all()
 
 
 def test_concatenate_refuses_variable_tilt_counts(small_particles, tmp_path):
@@ -209,8 +241,8 @@ def test_first_loss_that_is_not_finite_ends_the_epoch_with_names_and_checkpoint(
 
     batches = []
 
-    def broken(fabric, model, batch, config, *, noise):
-        loss = training_step(fabric, model, batch, config, noise=noise)
+    def broken(fabric, model, batch, config, **options):
+        loss = training_step(fabric, model, batch, config, **options)
         batches.append(batch.particles.tolist())
         return replace(loss, total=loss.total * value) if len(batches) in (9, 10) else loss
 

@@ -7,6 +7,7 @@ An error that the package did not foresee is printed with its traceback, and is 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 
@@ -29,6 +30,8 @@ INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, Blocki
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # Before torch is loaded: threads that wait sleep, so that a second process on the machine is not starved.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -1,11 +1,11 @@
-"""Residual MLP, Fourier features, tilt pooling."""
+"""Residual MLP, Fourier features, density of images at points of the particle."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from jaxtyping import Complex, Float, Int64
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from tomodrgn.imaging import fourier, grid
@@ -15,9 +15,7 @@ __all__ = [
     "FourierFeatures",
     "ParticleFrame",
     "ResidualMlp",
-    "TiltPooling",
     "draw_weights",
-    "mean_by_owner",
 ]
 
 
@@ -59,25 +57,38 @@ class FixedNorm(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """Sine and cosine of ``2 pi k.f`` for fixed random vectors f (Tancik et al. 2020, equation 5).
+    """Sine and cosine of ``2 pi k.f`` for fixed vectors f.
 
-    A volume of side d has the Fourier transform ``sum v(x) exp(-2 pi i k.x)``: the vectors f are positions in
-    pixels, drawn from a normal distribution of standard deviation `sigma` half boxes.
+    A volume of side d has the Fourier transform ``sum v(x) exp(-2 pi i k.x)``: the vectors f are positions in pixels.
+    Those of kind "gaussian" are drawn from a normal distribution of standard deviation `sigma` half boxes (Tancik et
+    al. 2020, arXiv 2006.10739, equation 5). Those of kind "geometric" lie on the three axes, in geometric series from
+    1 px to half a box (Zhong et al. 2021, 10.1038/s41592-020-01049-4, Methods).
 
     Parameters
     ----------
     n_frequencies
-        Number of vectors; twice as many features.
+        Number of vectors (geometric: a multiple of 3, or the next lower one); twice as many features.
     box_px, sigma
-        Side of the volume in pixels, and the spread of the vectors in half boxes.
+        Side of the volume in pixels, and the spread of gaussian vectors in half boxes.
     """
 
     vectors: Tensor
 
-    def __init__(self, n_frequencies: int, box_px: int, sigma: float, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, n_frequencies: int, box_px: int, sigma: float, *, generator: torch.Generator, kind: str = "gaussian"
+    ) -> None:
         super().__init__()
-        vectors = torch.randn(3, n_frequencies, generator=generator) * (sigma * box_px / 2)
+        if kind == "geometric":
+            series = torch.logspace(0, math.log2(box_px / 2), max(n_frequencies // 3, 2), base=2)
+            vectors = torch.kron(torch.eye(3), series)  # (3, 3 n)
+        else:
+            vectors = torch.randn(3, n_frequencies, generator=generator) * (sigma * box_px / 2)
         self.register_buffer("vectors", vectors)
+
+    @property
+    def out_dim(self) -> int:
+        """Number of features."""
+        return 2 * self.vectors.shape[1]
 
     def forward(self, coordinates: Float[Tensor, "m 3"]) -> Float[Tensor, "m f"]:
         """Features of frequencies in cycles per pixel; phases of many turns, so never in half precision."""
@@ -146,59 +157,16 @@ class ParticleFrame(nn.Module):
         return nn.functional.grid_sample(images[:, None], corners[:, :, None], align_corners=False)[:, 0, :, 0]
 
 
-class TiltPooling(nn.Module):
-    """Features of a particle's tilt images, combined over the tilts.
-
-    Parameters
-    ----------
-    kind
-        ``"mean"``, ``"max"`` or ``"concatenate"``.
-    n_tilts
-        Number of tilts of every particle; used by concatenate only.
-    """
-
-    def __init__(self, kind: str, feature_dim: int, n_tilts: int) -> None:
-        super().__init__()
-        self.kind, self.n_tilts = kind, n_tilts
-        self.out_dim = feature_dim * n_tilts if kind == "concatenate" else feature_dim
-
-    def forward(self, features: Float[Tensor, "i f"], owner: Int64[Tensor, " i"], n_particles: int) -> Tensor:
-        """Pooled features (b, f), or (b, t f) for concatenate.
-
-        Raises
-        ------
-        ValueError
-            If concatenate meets a particle with another number of tilts.
-        """
-        if self.kind == "concatenate":
-            counts = torch.bincount(owner, minlength=n_particles)
-            if (counts != self.n_tilts).any():
-                raise ValueError(
-                    f"Got particles with {int(counts.min())} to {int(counts.max())} tilt images, expected "
-                    f"{self.n_tilts} of each, as pooling 'concatenate' needs. Use pooling 'mean' or 'max', or a fixed "
-                    "tilts_per_particle."
-                )
-            return features.view(n_particles, self.out_dim)
-        shape = (n_particles, features.shape[-1])
-        if self.kind == "max":
-            index = owner[:, None].expand_as(features)
-            empty = features.new_full(shape, -torch.inf)
-            return empty.scatter_reduce(0, index, features, reduce="amax")
-        return mean_by_owner(features, owner, n_particles)
-
-
-def mean_by_owner(rows: Float[Tensor, "i f"], owner: Int64[Tensor, " i"], n_owners: int) -> Float[Tensor, "b f"]:
-    """Mean of the rows of each owner."""
-    total = rows.new_zeros(n_owners, rows.shape[-1]).index_add(0, owner, rows)
-    count = torch.bincount(owner, minlength=n_owners)
-    return total / count[:, None]
-
-
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw weights and biases of all linear layers anew, uniform within ``1 / sqrt(inputs)`` (PyTorch's default)."""
+    """Draw the weights of all layers anew, from PyTorch's default distributions.
+
+    Weights and biases of linear layers are uniform within ``1 / sqrt(inputs)``, those of embeddings standard normal.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             bound = 1.0 / math.sqrt(max(layer.in_features, 1))
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             if layer.bias is not None:
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+        elif isinstance(layer, nn.Embedding):
+            nn.init.normal_(layer.weight, generator=generator)

@@ -28,10 +28,9 @@ from tomodrgn.model.layers import (
     FourierFeatures,
     ParticleFrame,
     ResidualMlp,
-    TiltPooling,
     draw_weights,
-    mean_by_owner,
 )
+from tomodrgn.model.pooling import TiltPooling, mean_by_owner
 from tomodrgn.model.split_components import find_split_components
 from tomodrgn.particles.preprocess import FourierBatch
 
@@ -64,8 +63,10 @@ class TiltSeriesVae(nn.Module):
         if config.z_dim:
             self._build_encoder(max_radius, n_tilts)
         n_frequencies = config.n_frequencies or 3 * box_px // 2
-        self.features = FourierFeatures(n_frequencies, box_px, config.feature_sigma, generator=generator)
-        self.decoder = ResidualMlp(2 * n_frequencies, config.decoder_dim, 2, config.decoder_layers)
+        self.features = FourierFeatures(
+            n_frequencies, box_px, config.feature_sigma, generator=generator, kind=config.positional_encoding
+        )
+        self.decoder = ResidualMlp(self.features.out_dim, config.decoder_dim, 2, config.decoder_layers)
         self.from_latent = nn.Linear(config.z_dim, config.decoder_dim, bias=False) if config.z_dim else None
         draw_weights(self, generator)
         self.maps: Tensor | None  # transforms of the consensus and of the components, for sampling

@@ -152,6 +152,7 @@ def sample_batches(
     batch_size: int,
     *,
     tilts_per_particle: int | None = None,
+    tilt_sampling: str = "random",
     generator: np.random.Generator | None = None,
 ) -> list[tuple[np.ndarray, list[np.ndarray]]]:
     """Which particles, and which of their images, form each batch of an epoch.
@@ -161,16 +162,20 @@ def sample_batches(
     batch_size
         Number of particles in a batch; the last batch may be smaller.
     tilts_per_particle
-        Number of images drawn without replacement from each particle (all, if it has fewer); None takes all.
+        Number of images taken from each particle (all, if it has fewer); None takes all.
+    tilt_sampling
+        ``"random"`` draws them without replacement; ``"first"`` takes those of the lowest exposure.
     generator
-        Draws the order of particles and the images; None keeps the order of the set and the first images.
+        Draws the order of particles and the images; None keeps the order of the set and takes the first images.
     """
+    at_random = generator if tilt_sampling == "random" else None
     order = np.arange(len(particles)) if generator is None else generator.permutation(len(particles))
     rows = []
     for particle in order:
         images = np.arange(particles.offsets[particle], particles.offsets[particle + 1])
         if tilts_per_particle is not None and len(images) > tilts_per_particle:
-            keep = images if generator is None else generator.permutation(images)
+            by_exposure = np.argsort(particles.dose_e_per_angst2[images], kind="stable")
+            keep = images[by_exposure] if at_random is None else at_random.permutation(images)
             images = np.sort(keep[:tilts_per_particle])
         rows.append(images)
     return [(order[i : i + batch_size], rows[i : i + batch_size]) for i in range(0, len(order), batch_size)]

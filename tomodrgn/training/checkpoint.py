@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -24,12 +25,12 @@ def restore_checkpoint(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Op
     ValueError
         If there are epochs whose optimiser state is gone, so that the training cannot go on as it was.
     """
-    states = (run.folder / "training_state").glob("*.pt")
+    states = (run.folder / "training_state").glob("*.safetensors")
     for path in sorted((p for p in states if p.stem.isdecimal()), key=lambda p: int(p.stem), reverse=True):
         epoch = int(path.stem)
         if epoch in run.epochs:
             model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
-            optimizer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            _restore_optimizer(optimizer, path)
             return epoch
     # A training killed before its first checkpoint was complete may have left the first epoch.
     if set(run.epochs) - {1}:
@@ -66,9 +67,23 @@ def write_checkpoint(
     temporary.rename(final)
     shutil.rmtree(replaced, ignore_errors=True)
     run.write_history(history)
-    state = run.folder / "training_state" / f"{epoch:04d}.pt"
+    state = run.folder / "training_state" / f"{epoch:04d}.safetensors"
     with replacing(state) as path:
-        torch.save(optimizer.state_dict(), path)
-    for old in state.parent.glob("*.pt"):
+        save_file(_optimizer_tensors(optimizer), path)
+    for old in state.parent.glob("*.safetensors"):
         if old != state:
             old.unlink()
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's own numbers of each parameter, as ``<number of the parameter>.<name>``; its rates are options."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value.contiguous().cpu() for i, own in state.items() for name, value in own.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in load_file(path).items():
+        number, name = key.split(".")
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -14,8 +14,8 @@ The folder, version 1::
     training.lock    while a process trains: which one (see training/lock.py)
     log.txt          what the training process printed
     epochs/0001/     weights.safetensors, latents.npz (particle_id, mu, logvar [, covariance]); epochs count from 1
-    training_state/  0001.pt: the optimiser after that epoch; with the weights of the same epoch and the seed this is
-                     all that a resumed training needs, as every random draw is seeded by (seed, epoch)
+    training_state/  0001.safetensors: the optimiser after that epoch; with the weights of the same epoch and the seed
+                     this is all that a resumed training needs, as every random draw is seeded by (seed, epoch)
     analysis/  volumes/<name>/*.mrc + volumes.csv   selections/<name>.csv
 
 Every file is written under a temporary name and renamed, so a reader never sees half of one.

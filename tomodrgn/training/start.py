@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tomodrgn.imaging import grid, resolution
 from tomodrgn.io import mrc
-from tomodrgn.model.layers import mean_by_owner
+from tomodrgn.model.pooling import mean_by_owner
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.gridding import GriddingSums

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from tomodrgn.config import TrainConfig, VaeConfig
 from tomodrgn.model.loss import kl_divergence, weighted_squared_error
 from tomodrgn.particles.preprocess import FourierBatch
 
-__all__ = ["StepLoss", "beta", "chunk_size", "learning_rate", "split_tilts", "splits_tilts", "training_step"]
+__all__ = ["StepLoss", "chunk_size", "split_tilts", "splits_tilts", "training_step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class StepLoss:
 
 
 def training_step(
-    fabric: Fabric, model: Any, batch: FourierBatch, config: TrainConfig, *, noise: torch.Generator
+    fabric: Fabric, model: Any, batch: FourierBatch, config: TrainConfig, *, beta: float, noise: torch.Generator
 ) -> StepLoss:
     """Losses and gradients of one batch.
 
@@ -35,6 +34,9 @@ def training_step(
     Points are decoded and differentiated in chunks, so that memory does not grow with the batch and activations stay
     in the processor's cache; the gradient of the latent is gathered over the chunks and then sent through the encoder
     once. `model` is a TiltSeriesVae, or Fabric's wrapper of one.
+
+    With a `kl_target` C the KL term is ``beta |KL - C|`` of each particle (Burgess et al. 2018, arXiv 1804.03599,
+    equation 8).
     """
     encoded, decoded = split_tilts(batch, noise) if splits_tilts(config, model.config) else (batch, batch)
     points = decoded.points()
@@ -49,13 +51,13 @@ def training_step(
         fabric.backward(error)
         reconstruction += error.detach()
     # The reconstruction is a mean over kept frequencies, so the divergence is spread over as many.
-    divergence = kl_divergence(mean, log_variance).sum() / len(points)
+    divergences = kl_divergence(mean, log_variance)
+    penalty = divergences if config.kl_target is None else (divergences - config.kl_target).abs()
+    penalty = beta * penalty.sum() / len(points)
     if z_leaf.grad is not None and z.requires_grad:
-        fabric.backward((z * z_leaf.grad).sum() + beta(config, z.shape[1]) * divergence)
-    divergence = divergence.detach()
-    return StepLoss(
-        reconstruction=reconstruction, kl=divergence, total=reconstruction + beta(config, z.shape[1]) * divergence
-    )
+        fabric.backward((z * z_leaf.grad).sum() + penalty)
+    divergence = divergences.detach().sum() / len(points)
+    return StepLoss(reconstruction=reconstruction, kl=divergence, total=reconstruction + penalty.detach())
 
 
 def splits_tilts(config: TrainConfig, model: VaeConfig) -> bool:
@@ -74,16 +76,6 @@ def split_tilts(batch: FourierBatch, generator: torch.Generator) -> tuple[Fourie
     rank[order] = torch.arange(n, device=order.device)
     first = (rank - start[batch.owner]) % 2 == 0
     return batch.take_images(first), batch.take_images(~first | (count[batch.owner] == 1))
-
-
-def learning_rate(config: TrainConfig) -> float:
-    """Given learning rate, or 6e-4 times the square root of the batch size."""
-    return config.learning_rate if config.learning_rate is not None else 6e-4 * math.sqrt(config.batch_size)
-
-
-def beta(config: TrainConfig, z_dim: int) -> float:
-    """Given weight of the KL divergence, or 0.1 / z_dim."""
-    return config.beta if config.beta is not None else 0.1 / max(z_dim, 1)
 
 
 def chunk_size(config: TrainConfig, device: torch.device) -> int:

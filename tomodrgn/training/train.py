@@ -14,18 +14,20 @@ import torch
 from lightning_fabric import Fabric
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
-from tomodrgn.imaging import grid
+from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
-from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
+from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
 from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
+from tomodrgn.training.held_out import held_out_loss, trained_tilts
 from tomodrgn.training.lock import hold_run
+from tomodrgn.training.new_run import create_run
 from tomodrgn.training.resume import check_same_particles, resumed_options
 from tomodrgn.training.run import Run, check_new_run
+from tomodrgn.training.schedules import full_learning_rate, rates_at
 from tomodrgn.training.start import start_model
-from tomodrgn.training.step import StepLoss, beta, learning_rate, training_step
+from tomodrgn.training.step import StepLoss, chunk_size, training_step
 
 __all__ = ["TrainProgress", "train"]
 
@@ -102,7 +104,7 @@ def train(
             opened = Run.open(run).with_training(training)
             particles = particles_at_box(opened, particles)
         else:
-            opened = _created(
+            opened = create_run(
                 run,
                 particles,
                 model=model or VaeConfig(),
@@ -130,14 +132,18 @@ def _train(
     config = run.train_config
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
-    adam = torch.optim.Adam(network.parameters(), lr=learning_rate(config), eps=1e-8)
+    adam = _optimizer(network, config)
     model, optimizer = fabric.setup(network, adam)
     # After the network has moved to its device, to which the optimiser's state must go.
     first_epoch = restore_checkpoint(run, network, adam) + 1
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
-    preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
-    dataset = TiltDataset(particles)
+    trained, held = trained_tilts(particles, config)
+    preprocessor, whole = (
+        Preprocessor(p, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
+        for p in (trained, particles)
+    )
+    dataset = TiltDataset(trained)
     if first_epoch == 1:
         start_model(run, network, preprocessor)
     history = run.history.query("epoch < @first_epoch")
@@ -145,44 +151,49 @@ def _train(
     for epoch in range(first_epoch, config.epochs + 1):
         began = time.perf_counter()
         choices = sample_batches(
-            particles,
+            trained,
             config.batch_size,
             tilts_per_particle=config.tilts_per_particle,
+            tilt_sampling=config.tilt_sampling,
             generator=np.random.default_rng([config.seed, epoch]),
         )
-        names = [particles.particle_id[chosen] for chosen, _ in choices]
         noise = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
         losses: list[StepLoss] = []
         model.train()
         for raw in dataset.batches(choices):
+            rates = rates_at((epoch - 1 + len(losses) / len(choices)) / config.epochs, config, network.config.z_dim)
+            optimizer.param_groups[0]["lr"] = rates["learning_rate"]
             optimizer.zero_grad(set_to_none=True)
-            loss = training_step(fabric, model, preprocessor(raw), config, noise=noise)
+            losses.append(training_step(fabric, model, preprocessor(raw), config, beta=rates["beta"], noise=noise))
             optimizer.step()
-            losses.append(loss)
             state = TrainProgress(
                 epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
             )
             if state.batch % max(1, state.batches // 10) == 0 or state.batch == state.batches:
-                _check_finite(run, losses, names, epoch)
+                _check_finite(run, losses, [trained.particle_id[chosen] for chosen, _ in choices], epoch)
             _tell(run, state, progress)
             if should_stop is not None and should_stop():
                 run.write_status("stopped", epoch=epoch - 1)
                 return run
-        row = {
-            "epoch": epoch,
-            "split": "train",
-            **_mean_losses(losses, [len(batch) for batch in names]),
-            "beta": beta(config, network.config.z_dim),
-            "learning_rate": learning_rate(config),
-        }
+        split_losses = {"train": _mean_losses(losses, [len(chosen) for chosen, _ in choices])}
         model.eval()
-        latents = encode_all(network, preprocessor, tilts_per_particle=config.tilts_per_particle)
-        history = pd.concat([history, pd.DataFrame([{**row, "seconds": time.perf_counter() - began}])])
+        if held.any():
+            split_losses["test"] = held_out_loss(
+                model, whole, held, beta=rates["beta"], points_per_chunk=chunk_size(config, fabric.device)
+            )
+        latents = encode_all(network, whole, tilts_per_particle=config.tilts_per_particle)
+        shared = {**rates, "seconds": time.perf_counter() - began}
+        history = _with_epoch(history, epoch, split_losses, shared)
         write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)
         if progress is not None:
             progress(replace(state, history=history))
     run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
     return run
+
+
+def _optimizer(network: TiltSeriesVae, config: TrainConfig) -> torch.optim.Optimizer:
+    rate = full_learning_rate(config)
+    return torch.optim.AdamW(network.parameters(), lr=rate, eps=1e-8, weight_decay=config.weight_decay)
 
 
 def _noise_seed(seed: int, epoch: int) -> int:
@@ -195,43 +206,6 @@ def _precision(config: TrainConfig) -> Literal["32-true", "bf16-mixed"]:
         return config.precision
     cuda = torch.cuda.is_available() and config.accelerator != "cpu"
     return "bf16-mixed" if cuda else "32-true"
-
-
-def _created(
-    folder: Path | str,
-    particles: ParticleSet,
-    *,
-    model: VaeConfig,
-    preprocess: PreprocessConfig,
-    training: TrainConfig,
-    overwrite: bool,
-) -> Run:
-    counts = np.unique(particles.tilt_counts)
-    if training.tilts_per_particle is not None:
-        counts = np.unique(np.minimum(counts, training.tilts_per_particle))
-    if model.pooling == "concatenate" and model.z_dim and len(counts) != 1:
-        raise ValueError(
-            f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
-            f"Set tilts_per_particle to {counts.min()} or less, or use pooling 'mean' or 'max'."
-        )
-    scale = estimate_scale(particles, preprocess, seed=training.seed)
-    consensus = None
-    if model.consensus:
-        device = default_device(training.accelerator)
-        padded = Preprocessor(particles, preprocess, scale=scale, padding=2, device=device)
-        mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
-        consensus = grid_particles(padded, np.ones(len(particles), dtype=np.int64)).volume() * mask
-    return Run.create(
-        folder,
-        particles,
-        model=model,
-        preprocess=preprocess,
-        training=training,
-        scale=scale,
-        consensus=consensus,
-        n_tilts=int(counts.max()),
-        overwrite=overwrite,
-    )
 
 
 def _check_finite(run: Run, losses: list[StepLoss], names: list[np.ndarray], epoch: int) -> None:
@@ -254,6 +228,13 @@ def _mean_losses(losses: list[StepLoss], sizes: list[int]) -> dict[str, float]:
     weights = torch.tensor(sizes, dtype=torch.float64)
     mean = (table * weights[:, None]).sum(dim=0) / weights.sum()
     return dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
+
+
+def _with_epoch(
+    history: pd.DataFrame, epoch: int, split_losses: dict[str, dict[str, float]], shared: dict[str, float]
+) -> pd.DataFrame:
+    rows = [{"epoch": epoch, "split": split, **losses, **shared} for split, losses in split_losses.items()]
+    return pd.concat([history, pd.DataFrame(rows)])
 
 
 def _tell(run: Run, state: TrainProgress, progress: Callable[[TrainProgress], None] | None) -> None:

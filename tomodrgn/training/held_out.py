@@ -1,0 +1,70 @@
+"""Tilts that are never trained on, and how well the model predicts them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from tomodrgn.config import TrainConfig
+from tomodrgn.model.loss import kl_divergence, weighted_squared_error
+from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.preprocess import Preprocessor
+
+__all__ = ["held_out_loss", "held_out_tilts", "trained_tilts"]
+
+BATCH_PARTICLES = 16
+
+
+def held_out_tilts(particles: ParticleSet, fraction: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """For each image whether it is held out: this share of each particle's tilts, rounded down, at random.
+
+    A particle keeps at least one tilt. The choice depends on the seed and on the tilt counts alone.
+    """
+    generator = np.random.default_rng([seed, 0x7E57])
+    held = np.zeros(particles.n_images, dtype=bool)
+    for first, count in zip(particles.offsets[:-1], particles.tilt_counts, strict=True):
+        held[first + generator.permutation(count)[: int(fraction * count)]] = True
+    return held
+
+
+def trained_tilts(particles: ParticleSet, config: TrainConfig) -> tuple[ParticleSet, Bool[np.ndarray, " n"]]:
+    """The particles without their held-out tilts, and which of all images these are."""
+    held = held_out_tilts(particles, config.held_out_fraction, config.seed)
+    return (particles.subset_images(~held) if held.any() else particles), held
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: Any, preprocessor: Preprocessor, held: Bool[np.ndarray, " n"], *, beta: float, points_per_chunk: int
+) -> dict[str, float]:
+    """Mean losses of the held-out tilts, under the latent means that the other tilts give.
+
+    Parameters
+    ----------
+    model
+        A TiltSeriesVae, or Fabric's wrapper of one.
+    preprocessor
+        Of all images.
+    held
+        Of `held_out_tilts`.
+    """
+    particles = preprocessor.particles
+    chosen = torch.from_numpy(held).to(preprocessor.device)
+    error, norm, divergence = (torch.zeros((), device=preprocessor.device) for _ in range(3))
+    n_points = 0
+    for raw in TiltDataset(particles).batches(sample_batches(particles, BATCH_PARTICLES)):
+        batch = preprocessor(raw)
+        own = chosen[raw.image_rows.to(preprocessor.device)]
+        mean, log_variance = model.encode(batch.take_images(~own))
+        points = batch.take_images(own).points()
+        for chunk in points.split(points_per_chunk):
+            error += weighted_squared_error(model.decode(chunk.coordinates, chunk.owner, mean.float()).float(), chunk)
+        norm += points.weights.sum()
+        n_points += len(points)
+        divergence += kl_divergence(mean.float(), log_variance.float()).sum()
+    reconstruction, kl = float(error / norm), float(divergence) / n_points
+    return {"reconstruction": reconstruction, "kl": kl, "total": reconstruction + beta * kl}

@@ -1,0 +1,76 @@
+"""A new run: its folder, and what is measured from the particles before the first epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.imaging import grid
+from tomodrgn.particles.gridding import grid_particles
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
+from tomodrgn.training.embed import default_device
+from tomodrgn.training.held_out import trained_tilts
+from tomodrgn.training.run import Run
+
+__all__ = ["create_run"]
+
+
+def create_run(
+    folder: Path | str,
+    particles: ParticleSet,
+    *,
+    model: VaeConfig,
+    preprocess: PreprocessConfig,
+    training: TrainConfig,
+    overwrite: bool,
+) -> Run:
+    """Make the folder of a new run, with the image scale and the consensus of its particles.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    particles
+        The data set; held-out tilts take no part in scale and consensus.
+    model, preprocess, training
+        Options of the run.
+    overwrite
+        Replace an existing run.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a run (and `overwrite` is False), or files that are not a run.
+    ValueError
+        If pooling "concatenate" is asked for and the tilt counts differ.
+    """
+    trained, _ = trained_tilts(particles, training)
+    counts = np.unique(trained.tilt_counts)
+    if training.tilts_per_particle is not None:
+        counts = np.unique(np.minimum(counts, training.tilts_per_particle))
+    if model.pooling == "concatenate" and model.z_dim and len(counts) != 1:
+        raise ValueError(
+            f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
+            f"Set tilts_per_particle to {counts.min()} or less, or use another pooling."
+        )
+    scale = estimate_scale(trained, preprocess, seed=training.seed)
+    consensus = None
+    if model.consensus:
+        device = default_device(training.accelerator)
+        padded = Preprocessor(trained, preprocess, scale=scale, padding=2, device=device)
+        mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
+        consensus = grid_particles(padded, np.ones(len(trained), dtype=np.int64)).volume() * mask
+    return Run.create(
+        folder,
+        particles,
+        model=model,
+        preprocess=preprocess,
+        training=training,
+        scale=scale,
+        consensus=consensus,
+        n_tilts=int(counts.max()),
+        overwrite=overwrite,
+    )
