@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 
-CONFIGS = [PreprocessConfig, VaeConfig, TrainConfig]
+CONFIGS = [PreprocessConfig, VaeConfig, LinearConfig, TrainConfig]
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -38,6 +38,7 @@ def test_defaults_obey_their_own_ranges(kind):
     [
         PreprocessConfig(window=False, max_radius=0.25, window_inner=0.5, window_outer=0.5),
         VaeConfig(z_dim=0, pooling="max", encoder_frame="image", n_frequencies=64),
+        LinearConfig(n_components=3, component_mask="sphere", memory_gib=0.5),
         TrainConfig(learning_rate=1e-5, beta=0.0, tilts_per_particle=20, seed=7, precision="32-true"),
     ],
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tomodrgn import plots, widgets
     from tomodrgn.analysis.latent_space import cluster_latents, reduce_latents
     from tomodrgn.analysis.paths import traverse_latents
-    from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+    from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
     from tomodrgn.imaging.resolution import fourier_shell_correlation
     from tomodrgn.particles.latents import Latents
     from tomodrgn.particles.particle_set import ParticleSet
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tomodrgn.particles.simulate import simulate_particles
     from tomodrgn.training.embed import embed_particles
     from tomodrgn.training.job import start_training
+    from tomodrgn.training.linear_run import fit_linear
     from tomodrgn.training.run import Run
     from tomodrgn.training.train import train
     from tomodrgn.volumes.backproject import backproject
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Latents",
+    "LinearConfig",
     "ParticleSet",
     "PreprocessConfig",
     "Run",
@@ -46,6 +48,7 @@ __all__ = [
     "backproject",
     "cluster_latents",
     "embed_particles",
+    "fit_linear",
     "fourier_shell_correlation",
     "generate_volumes",
     "plots",
@@ -64,6 +67,7 @@ __all__ = [
 # Which module each name comes from.
 _HOMES = {
     "Latents": "tomodrgn.particles.latents",
+    "LinearConfig": "tomodrgn.config",
     "ParticleSet": "tomodrgn.particles.particle_set",
     "PreprocessConfig": "tomodrgn.config",
     "Run": "tomodrgn.training.run",
@@ -73,6 +77,7 @@ _HOMES = {
     "backproject": "tomodrgn.volumes.backproject",
     "cluster_latents": "tomodrgn.analysis.latent_space",
     "embed_particles": "tomodrgn.training.embed",
+    "fit_linear": "tomodrgn.training.linear_run",
     "fourier_shell_correlation": "tomodrgn.imaging.resolution",
     "generate_volumes": "tomodrgn.volumes.generate",
     "read_particles": "tomodrgn.particles.read",

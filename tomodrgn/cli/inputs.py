@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from tomodrgn.config import LinearConfig, VaeConfig
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -16,7 +18,16 @@ if TYPE_CHECKING:
     from tomodrgn.particles.particle_set import ParticleSet
     from tomodrgn.training.run import Run
 
-__all__ = ["Input", "InputOptions", "latent_points", "read_column", "read_ids", "read_reference", "read_table"]
+__all__ = [
+    "Input",
+    "InputOptions",
+    "latent_points",
+    "linear_options",
+    "read_column",
+    "read_ids",
+    "read_reference",
+    "read_table",
+]
 
 VOXEL_SIZE_TOLERANCE = 0.01
 
@@ -63,6 +74,44 @@ class InputOptions:
         return read_particles(path, check_stacks=check_stacks, **self.keywords())
 
 
+def linear_options(
+    model: str, vae: VaeConfig | None, linear: LinearConfig | None, *, resume: bool
+) -> LinearConfig | None:
+    """Options of the linear model if that is asked for, otherwise None; --z-dim is its number of components.
+
+    Raises
+    ------
+    ValueError
+        If options of the other model were given, or a linear run shall be resumed.
+    """
+    given = vae.model_fields_set if vae is not None else set()
+    own = linear.model_fields_set if linear is not None else set()
+    other = own if model == "vae" else given - {"z_dim"}
+    if other:
+        kinds = ("linear", "vae") if model == "vae" else ("vae", "linear")
+        raise ValueError(
+            f"Got {', '.join(_flag(name) for name in sorted(other))} with --model {model}, expected them with --model "
+            f"{kinds[0]} only. Leave them out, or choose that model."
+        )
+    if model == "vae":
+        return None
+    if resume:
+        raise ValueError("Got --resume with --model linear, expected a new fit. Use --overwrite to fit that run anew.")
+    options = linear or LinearConfig()
+    if vae is None or "z_dim" not in given:
+        return options
+    if vae.z_dim < 1 or options.n_components not in (None, vae.z_dim):
+        raise ValueError(
+            f"Got --z-dim {vae.z_dim} with --model linear, expected at least 1, and the same as --n-components. "
+            "Give one of them."
+        )
+    return options.model_copy(update={"n_components": vae.z_dim})
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 Input = Annotated[InputOptions | None, Parameter(name="*")]
 
 
@@ -87,7 +136,7 @@ def latent_points(
     from tomodrgn.volumes.volume_stack import check_map_names
 
     given = sum(choice is not None for choice in (kmeans, particle_ids, latents, pc))
-    if not given and not run.model_config.z_dim:
+    if not given and run.kind == "vae" and not run.z_dim:
         return pd.DataFrame(index=["map_000"])
     if given != 1:
         raise ValueError("Got none or several of --kmeans, --particle-ids, --latents and --pc, expected one of them.")

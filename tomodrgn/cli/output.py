@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomodrgn.particles.inspection import Inspection
+    from tomodrgn.training.linear_run import LinearProgress
     from tomodrgn.training.run import Run
     from tomodrgn.training.train import TrainProgress
     from tomodrgn.volumes.backproject import ReferenceComparison
 
-__all__ = ["ProgressBar", "print_comparison", "print_facts", "print_run", "print_table", "stack_bar", "write_tables"]
+__all__ = [
+    "ProgressBar",
+    "print_comparison",
+    "print_facts",
+    "print_fit",
+    "print_run",
+    "print_table",
+    "stack_bar",
+    "stage_bar",
+    "write_tables",
+]
 
 
 def print_run(run: Run) -> None:
@@ -22,6 +33,18 @@ def print_run(run: Run) -> None:
     print(f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs in {run.folder}")
     if status.get("state") == "stopped":
         print("go on with the same command and --resume")
+
+
+def print_fit(run: Run) -> None:
+    """What a linear fit found."""
+    if not run.fit:
+        print(f"{run.status.get('state')}: no fit in {run.folder}; fit it anew with the same command and --overwrite")
+        return
+    found, resolution = run.fit, run.settings["pixel_size_angst"] / run.fit["radius_per_px"]
+    print(
+        f"finished in {found['seconds']:.1f} s: {run.z_dim} components to {resolution:.1f} A in {run.folder}; held-out "
+        f"tilts suggest {found['suggested_components']}"
+    )
 
 
 def print_comparison(comparison: ReferenceComparison, *, flipped: bool) -> None:
@@ -137,6 +160,18 @@ class ProgressBar:
             description=f"{self._title}, epoch {state.epoch} of {state.epochs}",
             loss=loss,
         )
+
+
+@contextmanager
+def stage_bar(title: str) -> Iterator[Callable[[LinearProgress], None]]:
+    """A bar in the shell over the stages of a linear fit."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda state: bar.update(task, completed=state.stage, total=state.stages)
 
 
 @contextmanager

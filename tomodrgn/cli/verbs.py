@@ -11,9 +11,18 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from tomodrgn import __version__
-from tomodrgn.cli.inputs import Input, InputOptions, latent_points, read_ids, read_reference
-from tomodrgn.cli.output import ProgressBar, print_comparison, print_facts, print_run, print_table, write_tables
-from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.cli.inputs import Input, InputOptions, latent_points, linear_options, read_ids, read_reference
+from tomodrgn.cli.output import (
+    ProgressBar,
+    print_comparison,
+    print_facts,
+    print_fit,
+    print_run,
+    print_table,
+    stage_bar,
+    write_tables,
+)
+from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 
 __all__ = ["app"]
 
@@ -84,8 +93,9 @@ def train(
     run: Path,
     /,
     *,
-    model: Literal["vae"] = "vae",
+    model: Literal["vae", "linear"] = "vae",
     vae: Annotated[VaeConfig | None, Flat] = None,
+    linear: Annotated[LinearConfig | None, Flat] = None,
     preprocess: Annotated[PreprocessConfig | None, Flat] = None,
     training: Annotated[TrainConfig | None, Flat] = None,
     data: Input = None,
@@ -101,7 +111,8 @@ def train(
     run
         Run folder to be made.
     model
-        Kind of model.
+        Kind of model: an autoencoder, or the linear model, which takes seconds and of the options below those of its
+        own, --z-dim (its number of components), --seed, --accelerator and those of the preprocessing.
     resume
         Go on after the last finished epoch of the run folder, with the same images and options; --epochs may be raised.
     overwrite
@@ -109,7 +120,24 @@ def train(
     """
     from tomodrgn.training.train import train as train_run
 
+    linear = linear_options(model, vae, linear, resume=resume)
     stop = stop_on_terminate()
+    if linear is not None:
+        from tomodrgn.training.linear_run import fit_linear
+
+        with stage_bar("fitting") as tell:
+            fitted = fit_linear(
+                (data or InputOptions()).read(particles),
+                run,
+                linear,
+                preprocess=preprocess,
+                training=training,
+                overwrite=overwrite,
+                progress=tell,
+                should_stop=stop,
+            )
+        print_fit(fitted)
+        return
     with ProgressBar("training") as progress:
         finished = train_run(
             (data or InputOptions()).read(particles),

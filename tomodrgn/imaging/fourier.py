@@ -18,6 +18,7 @@ from torch import Tensor
 __all__ = [
     "complete_friedel",
     "fourier_crop",
+    "fourier_crop3",
     "half_frequencies_xy",
     "half_frequencies_xyz",
     "irfft2_centred",
@@ -109,6 +110,26 @@ def fourier_crop(images: Float[Tensor, "*b d d"], box_px: int) -> Float[Tensor, 
     cropped[..., :n, :n] = half[..., :n, :n]
     cropped[..., n + 1 :, :n] = half[..., side - n + 1 :, :n]
     return irfft2_centred(cropped * (box_px / side), box_px)
+
+
+def fourier_crop3(volumes: Float[Tensor, "*v d d d"], box_px: int) -> Float[Tensor, "*v c c c"]:
+    """Volumes (axes zyx) of the same field with `box_px` larger voxels; see `fourier_crop`.
+
+    Examples
+    --------
+    >>> z, y, x = torch.meshgrid(*[torch.arange(8) - 4.0] * 3, indexing="ij")
+    >>> wave = torch.cos(2 * torch.pi * (x + y + z) / 8)
+    >>> torch.allclose(fourier_crop3(wave, 4), wave[::2, ::2, ::2], atol=1e-5)
+    True
+    """
+    side, n = volumes.shape[-1], box_px // 2
+    if side == box_px:
+        return volumes
+    kept = torch.arange(box_px, device=volumes.device)
+    kept = torch.where(kept < n, kept, kept + side - box_px)  # the new Nyquist is at n, and cleared
+    half = rfft3_centred(volumes)[..., : n + 1].index_select(-2, kept).index_select(-3, kept)
+    half[..., n], half[..., n, :], half[..., n, :, :] = 0, 0, 0
+    return irfft3_centred(half * (box_px / side) ** 1.5, box_px)
 
 
 def complete_friedel(half: Complex[Tensor, "..."], *, ndim: int) -> None:

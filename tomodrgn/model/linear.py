@@ -121,6 +121,17 @@ class LinearSubspace:
             divergence=found.divergence().cpu().numpy(),
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors, for a file."""
+        names = ("consensus", "components", "prior_std", "noise")
+        return {n: getattr(self, n) for n in names} | {"max_radius": torch.tensor(self.max_radius, dtype=torch.float64)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> LinearSubspace:
+        """What `tensors` gave."""
+        rest = {name: value for name, value in tensors.items() if name != "max_radius"}
+        return cls(max_radius=float(tensors["max_radius"]), **rest)
+
     def to(self, device: torch.device | str) -> LinearSubspace:
         """The same subspace on another device."""
         tensors = {n: getattr(self, n).to(device) for n in ("consensus", "components", "prior_std", "noise")}

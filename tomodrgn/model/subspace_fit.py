@@ -47,6 +47,8 @@ class SubspaceFit:
     stages: list[SearchStage]
     suggested_components: int
     """Number of components that help to predict held-out tilts; 0 where there is nothing to be found."""
+    remarks: list[str]
+    """Where the fit is doubtful."""
 
 
 @torch.no_grad()
@@ -74,7 +76,7 @@ def fit_subspace(
     everything = len(chosen) == len(reader.particles)
     whole = everything and limit == preprocessor.config.max_radius
     consensus, blocks = _average(reader, config.mask_radius, keep=whole)
-    _tell_of_blank(reader)
+    remarks = _remarks_on_images(reader)
     if not whole:
         blocks = [block for _, block in reader.limited(limit).blocks(chosen)]
     noise = _subtract(reader, consensus, blocks)
@@ -107,7 +109,16 @@ def fit_subspace(
     components = components * (best.sizes[: len(components)] / size(components).clamp(min=1e-30))[:, None]
     subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
     latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
-    return SubspaceFit(subspace=subspace, latents=latents, stages=search.stages, suggested_components=best.n_components)
+    remarks += _remarks_on_components(subspace.z_dim, best.n_components)
+    for remark in remarks:
+        logger.warning(remark)
+    return SubspaceFit(
+        subspace=subspace,
+        latents=latents,
+        stages=search.stages,
+        suggested_components=best.n_components,
+        remarks=remarks,
+    )
 
 
 def _affordable(reader: SliceReader, budget: float, seed: int) -> tuple[np.ndarray, float]:
@@ -164,20 +175,32 @@ def _mask(consensus: Float32[Tensor, "d d d"], config: LinearConfig) -> Float32[
     return grid.soft_spherical_mask(len(consensus), config.mask_radius, device=consensus.device)
 
 
-def _tell_of_blank(reader: SliceReader) -> None:
+def _remarks_on_images(reader: SliceReader) -> list[str]:
+    """What is wrong with some particles; all too few of them are an error."""
     particles = reader.particles
-    if not reader.blank.any():
-        return
     shown = np.add.reduceat(~reader.blank, particles.offsets[:-1])
-    empty = particles.particle_id[shown == 0]
+    empty, single = (particles.particle_id[shown == n] for n in (0, 1))
     if len(empty) > len(particles) - 2:
         raise ValueError(
             f"Got {len(particles) - len(empty)} particles with images that are not constant in "
             f"{particles.source.path}, expected two or more. Check the extraction."
         )
-    logger.warning(
-        "%d images of %s hold one value everywhere and are left out%s",
-        reader.blank.sum(),
-        particles.source.path,
-        f"; nothing is known of {len(empty)} particles, first {empty[0]}" if len(empty) else "",
-    )
+    remarks = []
+    if reader.blank.any():
+        nothing = f"; nothing is known of {len(empty)} particles, first {empty[0]}" if len(empty) else ""
+        blank = f"{reader.blank.sum()} images of {particles.source.path} hold one value everywhere and are left out"
+        remarks.append(blank + nothing)
+    if len(single):
+        remarks.append(
+            f"{len(single)} particles have a single tilt image, first {single[0]}: their coordinates are drawn to the "
+            "average, and their standard deviations are large"
+        )
+    return remarks
+
+
+def _remarks_on_components(n_components: int, suggested: int) -> list[str]:
+    """Components that held-out tilts do not vouch for."""
+    if suggested >= n_components:
+        return []
+    beyond = "no component" if not suggested else f"only the first {suggested} of {n_components} components"
+    return [f"{beyond} helps to predict tilts that were held out; what the others show may be noise"]

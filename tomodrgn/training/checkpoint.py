@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.latents import Latents
 from tomodrgn.training.run import Run
 
-__all__ = ["restore_checkpoint", "write_checkpoint"]
+__all__ = ["restore_checkpoint", "write_checkpoint", "write_epoch"]
 
 
 def restore_checkpoint(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Optimizer) -> int:
@@ -54,18 +55,7 @@ def write_checkpoint(
 
     Killed in between, the run resumes from the epoch before and writes epoch and history again.
     """
-    folder = run.folder / "epochs"
-    temporary, replaced, final = folder / f".{epoch:04d}", folder / f".{epoch:04d}-replaced", folder / f"{epoch:04d}"
-    for path in (temporary, replaced):
-        shutil.rmtree(path, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with replacing(temporary / "weights.safetensors") as path:
-        save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, path)
-    latents.save(temporary / "latents.npz")
-    if final.exists():
-        final.rename(replaced)
-    temporary.rename(final)
-    shutil.rmtree(replaced, ignore_errors=True)
+    write_epoch(run, epoch, weights=model.state_dict(), latents=latents)
     run.write_history(history)
     state = run.folder / "training_state" / f"{epoch:04d}.safetensors"
     with replacing(state) as path:
@@ -73,6 +63,22 @@ def write_checkpoint(
     for old in state.parent.glob("*.safetensors"):
         if old != state:
             old.unlink()
+
+
+def write_epoch(run: Run, epoch: int, *, weights: Mapping[str, torch.Tensor], latents: Latents) -> None:
+    """Write the folder of an epoch, at once or not at all."""
+    folder = run.folder / "epochs"
+    temporary, replaced, final = folder / f".{epoch:04d}", folder / f".{epoch:04d}-replaced", folder / f"{epoch:04d}"
+    for path in (temporary, replaced):
+        shutil.rmtree(path, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with replacing(temporary / "weights.safetensors") as path:
+        save_file({k: v.contiguous().cpu() for k, v in weights.items()}, path)
+    latents.save(temporary / "latents.npz")
+    if final.exists():
+        final.rename(replaced)
+    temporary.rename(final)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -14,6 +14,8 @@ from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
+from tomodrgn.training.devices import default_device
+from tomodrgn.training.linear_run import embed_linearly
 from tomodrgn.training.run import Run
 
 __all__ = ["embed_particles", "encode_all", "load_model", "particles_at_box"]
@@ -44,8 +46,10 @@ def embed_particles(
     run = run if isinstance(run, Run) else Run.open(run)
     particles = particles_at_box(run, particles)
     chosen = default_device(device)
-    model = load_model(run, epoch).to(chosen)
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=chosen)
+    if run.kind == "linear":
+        return embed_linearly(run, preprocessor)
+    model = load_model(run, epoch).to(chosen)
     return encode_all(model, preprocessor, tilts_per_particle=run.train_config.tilts_per_particle)
 
 
@@ -112,21 +116,3 @@ def load_model(run: Run, epoch: int | None = None) -> TiltSeriesVae:
     model = build_model(run)
     model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
     return model.eval()
-
-
-def default_device(device: str | None = None) -> torch.device:
-    """The named device; "auto" or None is CUDA where it is there, or the CPU.
-
-    Raises
-    ------
-    ValueError
-        If CUDA is named and torch sees no such device.
-    """
-    if device not in (None, "auto"):
-        if str(device).startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(
-                f"Got accelerator {device!r}, but torch {torch.__version__} sees no CUDA device. Use 'cpu' or 'auto' "
-                "(--accelerator), or look whether nvidia-smi shows a device and torch was installed for CUDA."
-            )
-        return torch.device(str(device))
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

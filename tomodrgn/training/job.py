@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_particles
@@ -33,7 +33,7 @@ def start_training(
     particles: ParticleSet | Path | str,
     run: Path | str,
     *,
-    model: VaeConfig | None = None,
+    model: VaeConfig | LinearConfig | None = None,
     preprocess: PreprocessConfig | None = None,
     training: TrainConfig | None = None,
     resume: bool = False,
@@ -74,12 +74,16 @@ def start_training(
     if not resume:
         check_new_run(folder, overwrite=overwrite)
     else:
-        asked = resumed_options(Run.open(folder), model, preprocess, training)
+        existing = Run.open(folder)
+        if isinstance(model, LinearConfig):
+            raise ValueError(f"Got resume of {folder} with a linear model, expected overwrite: it is fitted anew.")
+        asked = resumed_options(existing, model, preprocess, training)
         for name in FREE:
             value = getattr(asked, name)
             changes += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         model = preprocess = training = None
     verb = ["train", *_source_arguments(particles), *option_flags(model, preprocess, training), *changes]
+    verb += ["--model", "linear"] * isinstance(model, LinearConfig)
     verb += ["--resume"] * resume + ["--overwrite"] * overwrite
     verb.insert(2, str(folder))
     with hold_run(folder) as lock:
@@ -232,7 +236,7 @@ class TrainingJob:
             )
 
 
-def option_flags(*configs: VaeConfig | PreprocessConfig | TrainConfig | None) -> list[str]:
+def option_flags(*configs: VaeConfig | LinearConfig | PreprocessConfig | TrainConfig | None) -> list[str]:
     """The options that differ from their defaults, as flags of the command line.
 
     Examples

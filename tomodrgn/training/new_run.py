@@ -11,7 +11,7 @@ from tomodrgn.imaging import grid
 from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
-from tomodrgn.training.embed import default_device
+from tomodrgn.training.devices import default_device
 from tomodrgn.training.held_out import trained_tilts
 from tomodrgn.training.run import Run
 

@@ -10,6 +10,7 @@ The folder, version 1::
     consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
     components.mrcs  maps (one after another) that the decoder adds in proportion to the latent coordinates
     history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
+    search.csv       of a linear run: how well held-out tilts were predicted at each radius by each number of components
     status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
     training.lock    while a process trains: which one (see training/lock.py)
     log.txt          what the training process printed
@@ -17,6 +18,10 @@ The folder, version 1::
     training_state/  0001.safetensors: the optimiser after that epoch; with the weights of the same epoch and the seed
                      this is all that a resumed training needs, as every random draw is seeded by (seed, epoch)
     analysis/  volumes/<name>/*.mrc + volumes.csv   selections/<name>.csv
+
+Of a linear run (see `training.linear_run`) the model has the kind "linear" and one epoch, whose weights are the maps
+and numbers of a LinearSubspace; run.json gets a part "fit": suggested components, radius, seconds, and remarks on what
+is doubtful. It has neither consensus.mrc nor components.mrcs nor a training state.
 
 Every file is written under a temporary name and renamed, so a reader never sees half of one.
 """
@@ -38,7 +43,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
@@ -76,7 +81,7 @@ class Run:
         folder: Path | str,
         particles: ParticleSet,
         *,
-        model: VaeConfig,
+        model: VaeConfig | LinearConfig,
         preprocess: PreprocessConfig,
         training: TrainConfig,
         scale: float,
@@ -100,7 +105,7 @@ class Run:
             "version": VERSION,
             "tomodrgn": _package_version(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "model": {"kind": "vae", **model.model_dump()},
+            "model": {"kind": "linear" if isinstance(model, LinearConfig) else "vae", **model.model_dump()},
             "preprocess": preprocess.model_dump(),
             "training": training.model_dump(),
             "scale": scale,
@@ -159,9 +164,51 @@ class Run:
         return cls(folder, settings)
 
     @property
+    def kind(self) -> str:
+        """Kind of the model: ``vae`` or ``linear``."""
+        return self.settings["model"].get("kind", "vae")
+
+    @property
     def model_config(self) -> VaeConfig:
-        """Options of the model."""
+        """Options of the autoencoder.
+
+        Raises
+        ------
+        ValueError
+            If this is a linear run.
+        """
+        if self.kind != "vae":
+            raise ValueError(
+                f"Got run {self.folder} of the {self.kind} model, expected one of the autoencoder. A linear model is "
+                "not trained further but fitted anew (--overwrite); an autoencoder can start from it (--start-from)."
+            )
         return VaeConfig(**{k: v for k, v in self.settings["model"].items() if k != "kind"})
+
+    @property
+    def linear_config(self) -> LinearConfig:
+        """Options of the linear model.
+
+        Raises
+        ------
+        ValueError
+            If this is not a linear run.
+        """
+        if self.kind != "linear":
+            raise ValueError(
+                f"Got run {self.folder} of kind {self.kind}, expected one of the linear model. Fit one: tomodrgn train "
+                "PARTICLES.star RUN --model linear"
+            )
+        return LinearConfig(**{k: v for k, v in self.settings["model"].items() if k != "kind"})
+
+    @property
+    def z_dim(self) -> int:
+        """Number of latent dimensions; of a linear run, that of its finished fit."""
+        return self.model_config.z_dim if self.kind == "vae" else self.latents().z_dim
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """What a finished linear fit found: suggested_components, radius, seconds, remarks; otherwise empty."""
+        return self.settings.get("fit", {})
 
     @property
     def preprocess_config(self) -> PreprocessConfig:
@@ -244,6 +291,17 @@ class Run:
         _write_json(self.folder / "run.json", settings)
         return Run(self.folder, settings)
 
+    def write_search(self, search: pd.DataFrame) -> None:
+        """Replace search.csv."""
+        with replacing(self.folder / "search.csv") as path:
+            search.to_csv(path, index=False)
+
+    def with_fit(self, found: dict[str, Any]) -> Run:
+        """The same run with what a linear fit found, written to run.json."""
+        settings = {**self.settings, "fit": found}
+        _write_json(self.folder / "run.json", settings)
+        return Run(self.folder, settings)
+
     def write_status(self, state: str, **details: object) -> None:
         """Tell watchers what the training process is doing."""
         status = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), "time": time.time(), **details}
@@ -283,7 +341,7 @@ def _clear(folder: Path) -> None:
     (folder / "run.json").unlink(missing_ok=True)
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("history.csv", "status.json", "consensus.mrc", "components.mrcs"):
+    for name in ("history.csv", "status.json", "search.csv", "consensus.mrc", "components.mrcs"):
         (folder / name).unlink(missing_ok=True)
 
 

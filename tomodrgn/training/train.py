@@ -19,7 +19,8 @@ from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
-from tomodrgn.training.embed import build_model, default_device, encode_all, particles_at_box
+from tomodrgn.training.devices import default_device
+from tomodrgn.training.embed import build_model, encode_all, particles_at_box
 from tomodrgn.training.held_out import held_out_loss, trained_tilts
 from tomodrgn.training.lock import hold_run
 from tomodrgn.training.new_run import create_run

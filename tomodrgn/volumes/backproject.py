@@ -20,7 +20,7 @@ from tomodrgn.particles.choice import half_sets
 from tomodrgn.particles.gridding import grid_particles
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
-from tomodrgn.training.embed import default_device
+from tomodrgn.training.devices import default_device
 
 __all__ = ["OUTPUT_FILES", "Reconstruction", "ReferenceComparison", "backproject"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 from jaxtyping import Float, Float32
 
 from tomodrgn.imaging import fourier, grid, resolution
+from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.vae import TiltSeriesVae
-from tomodrgn.training.embed import default_device, load_model
+from tomodrgn.training.devices import default_device
+from tomodrgn.training.embed import load_model
+from tomodrgn.training.linear_run import load_subspace
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.volume_stack import VolumeStack
 
@@ -56,7 +60,7 @@ def generate_volumes(
         larger than the images, the resolution is not positive, or the epoch is not on disk.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    points, labels = _points_and_labels(latents, run.model_config.z_dim)
+    points, labels = _points_and_labels(latents, run.z_dim)
     source_box = run.settings["box_px"]
     box = source_box if box_px is None else box_px
     if box % 2 or not 8 <= box <= source_box:
@@ -69,10 +73,13 @@ def generate_volumes(
             f"Got a low-pass filter at {lowpass_angst:g} angstrom, expected a resolution above 0. Choose one, or leave "
             "the filter out."
         )
-    model = load_model(run, epoch).to(default_device(device))
-    maps = decode_volumes(
-        model, points, box_px=box, max_radius=run.preprocess_config.max_radius, scale=run.settings["scale"]
-    )
+    if run.kind == "linear":
+        maps = _decode_linearly(load_subspace(run), points, box_px=box, scale=run.settings["scale"])
+    else:
+        model = load_model(run, epoch).to(default_device(device))
+        maps = decode_volumes(
+            model, points, box_px=box, max_radius=run.preprocess_config.max_radius, scale=run.settings["scale"]
+        )
     voxel_size = run.settings["pixel_size_angst"] * source_box / box
     if lowpass_angst is not None:
         maps = np.stack([resolution.lowpass_filter(torch.from_numpy(m), lowpass_angst, voxel_size) for m in maps])
@@ -123,6 +130,19 @@ def decode_volumes(
         fourier.complete_friedel(half, ndim=3)
         maps[first : first + 16] = fourier.irfft3_centred(half, box_px).cpu().numpy()
     return maps
+
+
+def _decode_linearly(
+    subspace: LinearSubspace, points: Float32[np.ndarray, "v z"], *, box_px: int, scale: float
+) -> Float32[np.ndarray, "v d d d"]:
+    """Maps as of `decode_volumes`: each is a sum, so the sums are taken after the Fourier crop."""
+    cropped = replace(
+        subspace,
+        consensus=fourier.fourier_crop3(subspace.consensus, box_px),
+        components=fourier.fourier_crop3(subspace.components, box_px),
+    )
+    maps = cropped.decode(torch.tensor(points)) * scale
+    return (maps - maps.mean(dim=(1, 2, 3), keepdim=True)).numpy()
 
 
 def _points_and_labels(latents: np.ndarray | pd.DataFrame, z_dim: int) -> tuple[np.ndarray, pd.DataFrame]:

@@ -17,7 +17,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 # Options shown first; all others are folded away.
 ESSENTIALS = ("z_dim", "epochs", "batch_size", "max_radius", "seed")
-FOLDS = {"PreprocessConfig": "Preprocessing", "VaeConfig": "Model", "TrainConfig": "Training"}
+FOLDS = {"PreprocessConfig": "Preprocessing", "VaeConfig": "Model", "LinearConfig": "Model", "TrainConfig": "Training"}
 
 
 class ConfigForm(ipywidgets.VBox):

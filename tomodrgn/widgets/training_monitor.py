@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import traitlets
 
 from tomodrgn.analysis.latent_space import reduce_latents
-from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.training.job import TrainingJob, start_training
 from tomodrgn.training.run import Run
@@ -154,9 +154,10 @@ class TrainingMonitor(ipywidgets.VBox):
         """
         form = self.form or ConfigForm()
         kinds = {type(config) for config in form.configs}
+        chosen = LinearConfig if LinearConfig in kinds else VaeConfig
         options = {
             name: form.value(kind) if kind in kinds else None
-            for name, kind in (("model", VaeConfig), ("preprocess", PreprocessConfig), ("training", TrainConfig))
+            for name, kind in (("model", chosen), ("preprocess", PreprocessConfig), ("training", TrainConfig))
         }
         job = start_training(self._given_particles(), self.folder, overwrite=self.overwrite, **options)  # type: ignore[arg-type]
         self._follow(job)

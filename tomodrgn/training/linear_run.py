@@ -1,0 +1,227 @@
+"""A linear run: probabilistic PCA of volumes, fitted in one go and kept in the folder of any other run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file
+
+from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig
+from tomodrgn.model.linear import LinearLatents, LinearSubspace
+from tomodrgn.model.slice_reader import SliceReader
+from tomodrgn.model.subspace_fit import SubspaceFit, fit_subspace
+from tomodrgn.model.subspace_search import SearchStage, stage_radii
+from tomodrgn.particles.latents import Latents
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
+from tomodrgn.training.checkpoint import write_epoch
+from tomodrgn.training.devices import default_device
+from tomodrgn.training.lock import hold_run
+from tomodrgn.training.run import Run, check_new_run
+
+__all__ = ["LinearProgress", "embed_linearly", "fit_linear", "load_subspace"]
+
+USED = ("accelerator", "devices", "seed")  # of the training options
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProgress:
+    """How far a fit has come: stages of the search, of which the last may not be needed."""
+
+    stage: int
+    stages: int
+    radius: float
+    suggested_components: int
+
+
+def fit_linear(
+    particles: ParticleSet,
+    run: Path | str,
+    model: LinearConfig | None = None,
+    *,
+    preprocess: PreprocessConfig | None = None,
+    training: TrainConfig | None = None,
+    overwrite: bool = False,
+    progress: Callable[[LinearProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Run:
+    """Fit volumes as an average and a few components, and keep model and latents in a run folder.
+
+    The model is that of 3D variability analysis (Punjani & Fleet 2021, 10.1016/j.jsb.2021.107702). Latents are exact
+    posteriors, mean and covariance, in units in which the first component has the standard deviation 1. The history has
+    one row, in nats a particle: total is minus the log likelihood of the images over that under the average alone, of
+    which kl is the divergence of the posterior from the prior, and reconstruction the rest.
+
+    Parameters
+    ----------
+    particles
+        The data set.
+    run
+        Folder of the run (see `tomodrgn.training.run`).
+    model, preprocess
+        Options.
+    training
+        Seed and accelerator; other options of a training do not apply.
+    overwrite
+        Replace an existing run.
+    progress
+        Called after every stage of the search for radius and number of components.
+    should_stop
+        Asked after every stage; True ends the fit there, without a result.
+
+    Returns
+    -------
+    The run; `Run.fit` tells how many components held-out tilts suggest, and what is doubtful.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder exists and `overwrite` is not given.
+    BlockingIOError
+        If another process trains in that folder.
+    ValueError
+        If an option of `training` is given that does not apply, CUDA is asked for where there is none, or fewer than
+        two particles have images that are not constant.
+    """
+    model, preprocess, training = model or LinearConfig(), preprocess or PreprocessConfig(), training or TrainConfig()
+    training = _used_options(training)
+    check_new_run(run, overwrite=overwrite)
+    device = default_device(training.accelerator)
+    with hold_run(run):
+        opened = Run.create(
+            run,
+            particles,
+            model=model,
+            preprocess=preprocess,
+            training=training,
+            scale=estimate_scale(particles, preprocess, seed=training.seed),
+            n_tilts=int(particles.tilt_counts.max()),
+            overwrite=overwrite,
+        )
+        preprocessor = Preprocessor(particles, preprocess, scale=opened.settings["scale"], device=device)
+        on_stage = _Watch(opened, progress, should_stop)
+        try:
+            began = time.perf_counter()
+            found = fit_subspace(preprocessor, model, seed=training.seed, on_stage=on_stage)
+            return _finished(opened, particles, found, seconds=time.perf_counter() - began)
+        except (_StopAskedError, KeyboardInterrupt) as end:
+            opened.write_status("stopped", epoch=0)
+            if isinstance(end, KeyboardInterrupt):
+                raise
+            return opened
+        except BaseException as error:
+            opened.write_status("failed", epoch=0, error=f"{type(error).__name__}: {error}")
+            raise
+
+
+class _StopAskedError(Exception):
+    """The fit was asked to stop."""
+
+
+class _Watch:
+    """After each stage of the search: tells how far it came, and ends it when asked to."""
+
+    def __init__(
+        self,
+        run: Run,
+        progress: Callable[[LinearProgress], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.run, self.progress, self.should_stop = run, progress, should_stop
+        self.stages = len(stage_radii(run.settings["box_px"], run.preprocess_config.max_radius))
+        self.stage = 0
+        self._write_status()
+
+    def __call__(self, stage: SearchStage) -> None:
+        self.stage += 1
+        self._write_status()
+        if self.progress is not None:
+            n = stage.n_components
+            self.progress(
+                LinearProgress(stage=self.stage, stages=self.stages, radius=stage.radius, suggested_components=n)
+            )
+        if self.should_stop is not None and self.should_stop():
+            raise _StopAskedError
+
+    def _write_status(self) -> None:
+        self.run.write_status("running", epoch=0, epochs=1, batch=self.stage, batches=self.stages)
+
+
+def load_subspace(run: Run) -> LinearSubspace:
+    """The fitted subspace of a linear run, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it is not a linear run, or its fit did not finish.
+    """
+    config = run.linear_config  # refuses runs of other kinds
+    tensors = load_file(run.epoch_folder() / "weights.safetensors")
+    subspace = LinearSubspace.from_tensors(tensors)
+    if config.n_components not in (None, subspace.z_dim):
+        raise ValueError(
+            f"Got {subspace.z_dim} components in {run.epoch_folder()}, expected {config.n_components} as in "
+            f"{run.folder / 'run.json'}. Restore the files of the run, or fit it again."
+        )
+    return subspace
+
+
+def embed_linearly(run: Run, preprocessor: Preprocessor) -> Latents:
+    """Exact posteriors of a preprocessor's particles under a linear run, in their order."""
+    subspace = load_subspace(run).to(preprocessor.device)
+    reader = SliceReader(preprocessor, seed=run.train_config.seed).limited(subspace.max_radius)
+    return _latents(preprocessor.particles, subspace.encode(reader))
+
+
+def _finished(run: Run, particles: ParticleSet, found: SubspaceFit, *, seconds: float) -> Run:
+    """Write all that a fit found; its latents make it a finished one."""
+    kl, gain = (float(np.mean(getattr(found.latents, name))) for name in ("divergence", "gain"))
+    row = {"epoch": 1, "split": "train", "reconstruction": -gain - kl, "kl": kl, "total": -gain}
+    history = pd.DataFrame([{**row, "beta": 1.0, "learning_rate": 0.0, "seconds": seconds}])
+    rows = [
+        {"radius_per_px": stage.radius, "components": n, "gain": gain, "suggested": n == stage.n_components}
+        for stage in found.stages
+        for n, gain in enumerate(stage.gain.tolist())
+    ]
+    run.write_search(pd.DataFrame(rows))
+    run.write_history(history)
+    run = run.with_fit(
+        {
+            "suggested_components": found.suggested_components,
+            "radius_per_px": found.subspace.max_radius,
+            "seconds": seconds,
+            "remarks": list(found.remarks),
+        }
+    )
+    write_epoch(run, 1, weights=found.subspace.tensors(), latents=_latents(particles, found.latents))
+    run.write_status("finished", epoch=1, epochs=1)
+    return run
+
+
+def _latents(particles: ParticleSet, found: LinearLatents) -> Latents:
+    variance = found.covariance.diagonal(axis1=1, axis2=2)
+    logvar = np.log(np.maximum(variance, np.finfo(np.float32).tiny)).astype(np.float32)
+    return Latents(particle_id=particles.particle_id, mu=found.mean, logvar=logvar, covariance=found.covariance)
+
+
+def _used_options(training: TrainConfig) -> TrainConfig:
+    """Those training options that mean something here.
+
+    Raises
+    ------
+    ValueError
+        If others were given; all of them are named.
+    """
+    other = sorted(training.model_fields_set - set(USED))
+    if other:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise ValueError(
+            f"Got {named} for the linear model, expected of the training options only --accelerator, --devices and "
+            "--seed. Leave them out, or train an autoencoder (--model vae)."
+        )
+    return TrainConfig(epochs=1, **{name: getattr(training, name) for name in USED})
