@@ -124,6 +124,9 @@ class TrainConfig(Config):
     """Which tilts_per_particle tilts: drawn anew in each epoch, or always those of the lowest exposure."""
     held_out_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of each particle's tilts that is never trained on; its loss is in history.csv as split test."""
+    start_from: str | None = None
+    """Folder of a linear run of particles with the same box, from which encoder and decoder start; none given: they
+    start from what two halves of the tilts agree in."""
     split_tilts: bool = True
     """Encode a random half of a particle's tilts and reconstruct the other half, so that latents cannot memorise
     noise; not with pooling 'concatenate'."""

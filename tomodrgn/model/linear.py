@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -120,6 +120,10 @@ class LinearSubspace:
             gain=found.gain.cpu().numpy(),
             divergence=found.divergence().cpu().numpy(),
         )
+
+    def leading(self, n: int) -> LinearSubspace:
+        """The subspace of the first n components."""
+        return replace(self, components=self.components[:n], prior_std=self.prior_std[:n])
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors, for a file."""

@@ -10,6 +10,9 @@ network for the particle, and a decoder of Fourier coordinates. By default four 
 - The decoder adds its network, which starts at zero, to the consensus and to one map for each of the first latent
   coordinates (`consensus`).
 
+A model can also start from a linear subspace (`set_subspace`): its first latents are then the exact posteriors of the
+subspace plus what the networks add, and the decoder's maps are its components.
+
 The decoder sees one Friedel half of Fourier space only: callers flip coordinates into it and conjugate the result.
 """
 
@@ -30,8 +33,10 @@ from tomodrgn.model.layers import (
     ResidualMlp,
     draw_weights,
 )
+from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.pooling import TiltPooling, mean_by_owner
 from tomodrgn.model.split_components import find_split_components
+from tomodrgn.model.subspace_encoder import SubspaceEncoder
 from tomodrgn.particles.preprocess import FourierBatch
 
 __all__ = ["TiltSeriesVae"]
@@ -69,6 +74,7 @@ class TiltSeriesVae(nn.Module):
         self.decoder = ResidualMlp(self.features.out_dim, config.decoder_dim, 2, config.decoder_layers)
         self.from_latent = nn.Linear(config.z_dim, config.decoder_dim, bias=False) if config.z_dim else None
         draw_weights(self, generator)
+        self.subspace_encoder: SubspaceEncoder | None = None
         self.maps: Tensor | None  # transforms of the consensus and of the components, for sampling
         self.register_buffer("maps", None, persistent=False)
         if config.consensus:
@@ -84,6 +90,23 @@ class TiltSeriesVae(nn.Module):
         if self.maps is None:
             raise ValueError("Got components of a model without consensus, expected one first. Call set_consensus.")
         self.maps = torch.cat([self.maps[:1], gridding.prepare_sampling(volumes)])
+
+    def set_subspace(self, subspace: LinearSubspace) -> None:
+        """Give a linear subspace: its average, its components for the first latent coordinates, and their posteriors.
+
+        Raises
+        ------
+        ValueError
+            If it has more components than the model has latent dimensions, or none.
+        """
+        if not 0 < subspace.z_dim <= self.config.z_dim:
+            raise ValueError(
+                f"Got a subspace of {subspace.z_dim} components for {self.config.z_dim} latent dimensions, expected 1 "
+                "or more, and no more than those. Take its leading components."
+            )
+        self.set_consensus(subspace.consensus)
+        self.set_components(subspace.components * subspace.prior_std[:, None, None, None])
+        self.subspace_encoder = SubspaceEncoder(subspace.noise, max_radius=subspace.max_radius, box_px=self.box_px)
 
     def _build_encoder(self, max_radius: float, n_tilts: int) -> None:
         config, layers, width = self.config, self.config.encoder_layers, self.config.encoder_dim
@@ -105,9 +128,12 @@ class TiltSeriesVae(nn.Module):
 
         Densities are those of the image minus the projection of the consensus, if there is one.
         """
+        return self._seen(batch, self.residual(batch) if self.config.encoder_frame == "particle" else batch)
+
+    def _seen(self, batch: FourierBatch, residual: FourierBatch) -> Tensor:
         if self.config.encoder_frame == "image":
             return batch.encoder_input.flatten(1)
-        return self.frame(self.residual(batch).gridding_terms()[0], batch.rotations)
+        return self.frame(residual.gridding_terms()[0], batch.rotations)
 
     def residual(self, batch: FourierBatch) -> FourierBatch:
         """The same images minus the projection of the consensus, if there is one."""
@@ -138,13 +164,27 @@ class TiltSeriesVae(nn.Module):
                 "Got an encoder of frame 'image', expected frame 'particle'. Train it from its random start."
             )
         found = find_split_components(first.double(), second.double(), self.config.z_dim)
+        self.start_encoder_at_zero(found.centre.float(), seen_std)
         self.linear_encoder.weight.copy_(found.weight)
         self.linear_encoder.bias.copy_(-found.weight @ found.centre)
-        self.tilt_norm.mean.copy_(found.centre)
+        self.particle_encoder.last.bias[self.config.z_dim :].copy_(torch.log(1 - found.reliability))
+
+    @torch.no_grad()
+    def start_encoder_at_zero(self, seen_mean: Float[Tensor, " s"], seen_std: float) -> None:
+        """Start the encoder so that its networks add nothing to latents, nor to the logarithm of their variances.
+
+        Parameters
+        ----------
+        seen_mean, seen_std
+            Mean, and root mean square, of what the encoder sees of single tilts.
+        """
+        if self.linear_encoder is not None:
+            nn.init.zeros_(self.linear_encoder.weight)
+            nn.init.zeros_(self.linear_encoder.bias)
+        self.tilt_norm.mean.copy_(seen_mean)
         self.tilt_norm.std.fill_(seen_std)
-        last = self.particle_encoder.last
-        last.weight.zero_()
-        last.bias.copy_(torch.cat([torch.zeros_like(found.reliability), torch.log(1 - found.reliability)]))
+        nn.init.zeros_(self.particle_encoder.last.weight)
+        nn.init.zeros_(self.particle_encoder.last.bias)
 
     def encode(self, batch: FourierBatch) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b z"]]:
         """Mean and log variance of the latent of each particle of a batch."""
@@ -152,11 +192,19 @@ class TiltSeriesVae(nn.Module):
             empty = batch.ctf.new_zeros(batch.n_particles, 0)
             return empty, empty
         with torch.autocast(batch.values.device.type, enabled=False):  # positions need all their digits
-            seen = self.seen_by_encoder(batch)
+            residual = self.residual(batch)
+            seen = self._seen(batch, residual)
         pooled = self.pooling(self.tilt_encoder(self.tilt_norm(seen)), batch.owner, batch.n_particles)
         mean, log_variance = self.particle_encoder(pooled).chunk(2, dim=-1)
         if self.linear_encoder is not None:
             mean = mean + self.linear_encoder(mean_by_owner(seen, batch.owner, batch.n_particles))
+        if self.subspace_encoder is not None and self.maps is not None:
+            with torch.autocast(batch.values.device.type, enabled=False):
+                found = self.subspace_encoder(residual, self.maps[1:])
+            rest = (0, self.config.z_dim - found.mean.shape[1])
+            mean = mean + nn.functional.pad(found.mean, rest)
+            variance = found.covariance.diagonal(dim1=-2, dim2=-1)
+            log_variance = log_variance + nn.functional.pad(variance.log(), rest)
         return mean, log_variance
 
     def decode(

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tomodrgn.io import mrc
+from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.latents import Latents
@@ -104,7 +105,9 @@ def build_model(run: Run) -> TiltSeriesVae:
     )
     if run.model_config.consensus:
         model.set_consensus(torch.from_numpy(mrc.read_volume(run.folder / "consensus.mrc")[0]))
-    if run.component_path.is_file():
+    if run.subspace_path.is_file():
+        model.set_subspace(LinearSubspace.from_tensors(load_file(run.subspace_path)))
+    elif run.component_path.is_file():
         box = settings["box_px"]
         stack = np.array(mrc.open_stack(run.component_path), dtype=np.float32)
         model.set_components(torch.from_numpy(stack.reshape(-1, box, box, box)))

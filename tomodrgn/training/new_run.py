@@ -14,6 +14,7 @@ from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.devices import default_device
 from tomodrgn.training.held_out import trained_tilts
 from tomodrgn.training.run import Run
+from tomodrgn.training.start import read_start
 
 __all__ = ["create_run"]
 
@@ -44,8 +45,9 @@ def create_run(
     ------
     FileExistsError
         If the folder holds a run (and `overwrite` is False), or files that are not a run.
-    ValueError
-        If pooling "concatenate" is asked for and the tilt counts differ.
+    FileNotFoundError, ValueError
+        If pooling "concatenate" is asked for and the tilt counts differ; or the linear run to start from is not there,
+        or does not fit (`read_start`).
     """
     trained, _ = trained_tilts(particles, training)
     counts = np.unique(trained.tilt_counts)
@@ -56,14 +58,15 @@ def create_run(
             f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
             f"Set tilts_per_particle to {counts.min()} or less, or use another pooling."
         )
-    scale = estimate_scale(trained, preprocess, seed=training.seed)
-    consensus = None
-    if model.consensus:
+    start = read_start(training.start_from, particles, model) if training.start_from is not None else None
+    scale = start.scale if start is not None else estimate_scale(trained, preprocess, seed=training.seed)
+    consensus = start.consensus if start is not None else None
+    if model.consensus and consensus is None:
         device = default_device(training.accelerator)
         padded = Preprocessor(trained, preprocess, scale=scale, padding=2, device=device)
         mask = grid.soft_spherical_mask(particles.box_px, model.particle_radius).numpy()
         consensus = grid_particles(padded, np.ones(len(trained), dtype=np.int64)).volume() * mask
-    return Run.create(
+    run = Run.create(
         folder,
         particles,
         model=model,
@@ -74,3 +77,6 @@ def create_run(
         n_tilts=int(counts.max()),
         overwrite=overwrite,
     )
+    if start is not None:
+        start.write(run)
+    return run

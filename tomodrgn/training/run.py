@@ -9,6 +9,7 @@ The folder, version 1::
                      (an optimisation set adds tomograms.star and optimisation_set.star)
     consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
     components.mrcs  maps (one after another) that the decoder adds in proportion to the latent coordinates
+    subspace.safetensors   in place of components.mrcs the linear subspace that the model started from, if it did
     history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
     search.csv       of a linear run: how well held-out tilts were predicted at each radius by each number of components
     status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
@@ -238,6 +239,11 @@ class Run:
         return self.folder / "components.mrcs"
 
     @property
+    def subspace_path(self) -> Path:
+        """The linear subspace that the model started from, if it did."""
+        return self.folder / "subspace.safetensors"
+
+    @property
     def epochs(self) -> list[int]:
         """Numbers of the epochs whose weights and latents are on disk, rising from 1."""
         folder = self.folder / "epochs"
@@ -341,7 +347,14 @@ def _clear(folder: Path) -> None:
     (folder / "run.json").unlink(missing_ok=True)
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("history.csv", "status.json", "search.csv", "consensus.mrc", "components.mrcs"):
+    for name in (
+        "history.csv",
+        "status.json",
+        "search.csv",
+        "consensus.mrc",
+        "components.mrcs",
+        "subspace.safetensors",
+    ):
         (folder / name).unlink(missing_ok=True)
 
 
