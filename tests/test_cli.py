@@ -204,7 +204,7 @@ def test_existing_output_is_kept(small_particles, tmp_path, capsys):
 def test_existing_output_is_refused_before_the_work(
     small_particles, tmp_path, capsys, monkeypatch, arguments, existing
 ):
-    monkeypatch.setattr("tomodrgn.training.train.estimate_scale", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr("tomodrgn.training.new_run.estimate_scale", lambda *_, **__: pytest.fail("work was begun"))
     out = tmp_path / "out"
     path = out / existing if existing else out
     path.parent.mkdir(exist_ok=True)
