@@ -18,6 +18,7 @@ from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.imaging.resolution import fourier_shell_correlation
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.simulate import read_truth, simulate_particles, truth_volumes
+from tomodrgn.training.linear_run import fit_linear
 from tomodrgn.training.train import TrainProgress, train
 from tomodrgn.volumes.backproject import Reconstruction, backproject
 from tomodrgn.volumes.generate import generate_volumes
@@ -35,8 +36,10 @@ class DemoResult:
     ----------
     folder
         Where everything lies.
+    linear_rand_index
+        Agreement of the k-means clusters of the linear model with the true states: 1 is perfect, 0 is chance.
     adjusted_rand_index
-        Agreement of the k-means clusters with the true states: 1 is perfect, 0 is chance.
+        The same of the autoencoder that started from it.
     fsc
         FSC of each true state's class mean (decoded at the mean latent of the matching cluster) against the truth,
         index state, columns Fourier shells; and a row "consensus" of the backprojection.
@@ -45,6 +48,7 @@ class DemoResult:
     """
 
     folder: Path
+    linear_rand_index: float
     adjusted_rand_index: float
     fsc: pd.DataFrame
     seconds: dict[str, float]
@@ -52,12 +56,13 @@ class DemoResult:
     def rows(self) -> dict[str, object]:
         """The result as lines of a table."""
         shells = list(range(2, self.fsc.shape[1], 2))
-        rows: dict[str, object] = {"adjusted Rand index": f"{self.adjusted_rand_index:.2f}"}
+        linear = f"linear model {self.linear_rand_index:.2f}, after {self.seconds['linear']:.0f} s"
+        rows: dict[str, object] = {"adjusted Rand index": f"{linear}; autoencoder {self.adjusted_rand_index:.2f}"}
         rows["FSC, shells"] = " ".join(f"{shell:4d}" for shell in shells)
         for name, values in self.fsc[shells].iterrows():
             rows[f"  {name}"] = " ".join(f"{value:4.2f}" for value in values)
         rows["seconds"] = ", ".join(f"{name} {value:.0f}" for name, value in self.seconds.items())
-        rows["run folder"] = self.folder / "run"
+        rows["run folders"] = f"{self.folder / 'linear'} and {self.folder / 'run'}"
         rows["maps"] = f"{self.folder / 'run/volumes/kmeans3'} and {self.folder / 'backproject'}"
         rows["figures"] = self.folder / "figures"
         rows["notebook"] = 'python -m pip install ".[notebook]" && jupyter lab notebooks/00_quickstart.ipynb'
@@ -72,7 +77,7 @@ def run_demo(
     progress: Callable[[TrainProgress], None] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    """Simulate, backproject, train, cluster and decode.
+    """Simulate, backproject, fit the linear model, train from there, cluster and decode.
 
     Parameters
     ----------
@@ -101,29 +106,38 @@ def run_demo(
         yield
         seconds[name] = time.perf_counter() - began
 
-    with step("simulate", "1/4 simulating 400 particles of three states, up to 21 tilts each ..."):
+    with step("simulate", "1/5 simulating 400 particles of three states, up to 21 tilts each ..."):
         particles = simulate_particles(
             folder / "data", n_particles=400, n_tilts=21, n_states=STATES, mass_difference=0.2, seed=seed
         )
-    with step("backproject", "2/4 reconstructing their average ..."):
+    with step("backproject", "2/5 reconstructing their average ..."):
         average = backproject(particles, seed=seed)
         average.save(folder / "backproject")
-    with step("train", "3/4 training the autoencoder ..."):
+    preprocess = PreprocessConfig(max_radius=0.3)
+    with step("linear", "3/5 fitting the linear model ..."):
+        options = TrainConfig(seed=seed)
+        linear = fit_linear(particles, folder / "linear", preprocess=preprocess, training=options)
+    truth = read_truth(folder / "data")
+    linear_index = adjusted_rand_index(truth["label"], cluster_latents(linear.latents(), STATES, seed=seed))
+    tell(
+        f"    {seconds['linear']:.0f} s: held-out tilts suggest {linear.fit['suggested_components']} components; "
+        f"adjusted Rand index of its clusters {linear_index:.2f}"
+    )
+    with step("train", "4/5 training the autoencoder from there ..."):
         run = train(
             particles,
             folder / "run",
             model=VaeConfig(z_dim=4, decoder_dim=128),
-            preprocess=PreprocessConfig(max_radius=0.3),
-            training=TrainConfig(epochs=10, seed=seed),
+            preprocess=preprocess,
+            training=TrainConfig(epochs=10, seed=seed, start_from=str(linear.folder)),
             progress=progress,
         )
-    with step("analyse", "4/4 clustering latents and decoding maps ..."):
+    with step("analyse", "5/5 clustering latents and decoding maps ..."):
         latents = run.latents()
         clusters = cluster_latents(latents, STATES, seed=seed)
         centres = cluster_centres(latents, clusters)
         maps = generate_volumes(run, centres)
         maps.save(run.folder / "volumes" / f"kmeans{STATES}")
-        truth = read_truth(folder / "data").loc[clusters.index]
         index = adjusted_rand_index(truth["label"], clusters)
         fsc = _compare_with_truth(folder, latents, clusters, average)
         plots.save_figures(
@@ -133,7 +147,9 @@ def run_demo(
             maps=plots.plot_volume_projections(maps.maps, maps.names),
         )
     fsc.to_csv(folder / "fsc.csv")
-    return DemoResult(folder=folder, adjusted_rand_index=index, fsc=fsc, seconds=seconds)
+    return DemoResult(
+        folder=folder, linear_rand_index=linear_index, adjusted_rand_index=index, fsc=fsc, seconds=seconds
+    )
 
 
 def _compare_with_truth(folder: Path, latents: Latents, clusters: pd.Series, average: Reconstruction) -> pd.DataFrame:
@@ -157,7 +173,7 @@ def _compare_with_truth(folder: Path, latents: Latents, clusters: pd.Series, ave
 def _make_room(folder: Path, *, overwrite: bool) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
-    known = {"data", "backproject", "run", "figures", "fsc.csv"}
+    known = {"data", "backproject", "linear", "run", "figures", "fsc.csv"}
     if not overwrite or not {p.name for p in folder.iterdir()} <= known:
         raise FileExistsError(
             f"Got demo folder {folder}, which exists already. Choose another, or pass overwrite=True (--overwrite) "

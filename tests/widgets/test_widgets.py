@@ -234,6 +234,19 @@ def test_explorer_colours_by_numbers_and_text_and_always_gives_the_norm(run):
             assert (drawn.min(), drawn.max()) == pytest.approx((0, 1), abs=1e-3), "values were clipped"
 
 
+def test_explorer_tells_how_sure_each_place_is(run):
+    explorer = LatentExplorer(run)
+    latents = run.latents().frame()
+    assert {"z1_std", "z2_std"} <= set(explorer.table)
+    explorer.colour = "z1_std"
+    widget = explorer.scatter.widget
+    assert widget.tooltip_enable
+    text = explorer.scatter._data[widget.tooltip_preview].iloc[4]
+    assert text.startswith(f"{run.particles.particle_id[4]}  z1 ")
+    mean, std = latents["z2"].iloc[4], latents["z2_std"].iloc[4]
+    assert text.split("  ")[2] == f"z2 {mean:.2f} ± {std:.2f}"
+
+
 def test_explorer_selection_goes_both_ways(run):
     explorer = LatentExplorer(run)
     names = run.particles.particle_id

@@ -370,7 +370,7 @@ def simulate(
 def demo(
     out_dir: Path = Path("tomodrgn-demo"), /, *, overwrite: Annotated[bool, Parameter(negative=())] = False
 ) -> None:
-    """Simulate, reconstruct, train, embed, cluster and decode; print how well the known answer was found.
+    """Simulate, reconstruct, fit, train, cluster and decode; print how well the known answer was found, and when.
 
     Parameters
     ----------

@@ -21,10 +21,11 @@ from tomodrgn.widgets.selection import Selection
 __all__ = ["LatentExplorer"]
 
 MAX_COMPONENTS = 8
+HOVER = "(particle)"  # in brackets, as no column of a STAR file is
 
 
 class LatentExplorer(ipywidgets.VBox):
-    """All particles of a run as points; a lasso chooses some.
+    """All particles of a run as points; a lasso chooses some, and the mouse over one tells how sure its place is.
 
     Parameters
     ----------
@@ -50,7 +51,8 @@ class LatentExplorer(ipywidgets.VBox):
     selection
         The chosen particles; `ParticleSet.subset` takes it.
     table
-        One row a particle: principal components PC1 ..., clusters, every STAR column, latents z1 ...
+        One row a particle: principal components PC1 ..., clusters, every STAR column, latents z1 ... and their standard
+        deviations z1_std ...
 
     Raises
     ------
@@ -122,6 +124,7 @@ class LatentExplorer(ipywidgets.VBox):
 
     def _plot(self, height: int) -> Any:
         frame = pd.DataFrame({name: found.drawn for name, found in self._colourings.items()}).reset_index(drop=True)
+        frame[HOVER] = _hover_texts(self.table)
         scatter = jscatter.Scatter(
             data=frame,
             x=self.x,
@@ -135,6 +138,13 @@ class LatentExplorer(ipywidgets.VBox):
             axes_labels=True,
             legend=True,
             transition_points=False,
+        )
+        scatter.tooltip(
+            True,
+            properties=["x", "y", "color"],
+            preview=HOVER,
+            preview_type="text",
+            preview_text_lines=1 + MAX_COMPONENTS,
         )
         self._paint(scatter)
         scatter.widget.add_class("tomodrgn-scatter")
@@ -205,6 +215,16 @@ def _table(run: Run, epoch: int | None, clusters: pd.Series | None, columns: pd.
         table = table.join(part.rename("cluster").astype(str) if isinstance(part, pd.Series) else part)
     own = run.table(epoch)
     return table.join(own.drop(columns=[c for c in own if c in table]))
+
+
+def _hover_texts(table: pd.DataFrame) -> list[str]:
+    """Of each particle its name and its latents with their standard deviations."""
+    names = [f"z{i + 1}" for i in range(MAX_COMPONENTS) if f"z{i + 1}_std" in table]
+    texts = table.index.astype(str).tolist()
+    for name in names:
+        pairs = zip(texts, table[name], table[f"{name}_std"], strict=True)
+        texts = [f"{text}  {name} {mean:.2f} \N{PLUS-MINUS SIGN} {std:.2f}" for text, mean, std in pairs]
+    return texts
 
 
 def _first_colour(names: Iterable[str]) -> str:
