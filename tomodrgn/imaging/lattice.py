@@ -120,21 +120,26 @@ class VoxelLattice:
             Divide by the profile that taking the nearest voxel gives the density.
         """
         padded = PADDING * self.box_px
-        half = torch.zeros(len(values), padded, padded, padded // 2 + 1, dtype=values.dtype, device=values.device)
+        volumes = torch.empty(len(values), *3 * (self.box_px,), device=values.device)
         x, y, z = self.xyz.long().unbind(-1)
-        half[:, z % padded, y % padded, x] = values
-        fourier.complete_friedel(half, ndim=3)
-        volumes = fourier.irfft3_centred(half, padded) * (self.box_px / padded**1.5)
-        volumes = fourier.pad_centred(volumes, self.box_px, ndim=3)
+        for volume, one in zip(volumes, values, strict=True):  # padded grids are large
+            half = torch.zeros(padded, padded, padded // 2 + 1, dtype=values.dtype, device=values.device)
+            half[z % padded, y % padded, x] = one
+            fourier.complete_friedel(half, ndim=3)
+            real = fourier.irfft3_centred(half, padded) * (self.box_px / padded**1.5)
+            volume[:] = fourier.pad_centred(real, self.box_px, ndim=3)
         return volumes / self._profile() if sharpen else volumes
 
     def values(self, volumes: Float32[Tensor, "n d d d"], *, blur: bool = False) -> Complex64[Tensor, "n v"]:
         """Transforms of volumes at the voxels: the inverse of `volumes`."""
         padded = PADDING * self.box_px
-        volumes = volumes * self._profile() if blur else volumes
-        half = fourier.rfft3_centred(fourier.pad_centred(volumes, padded, ndim=3)) * (padded**1.5 / self.box_px)
+        values = torch.empty(len(volumes), len(self), dtype=torch.complex64, device=volumes.device)
         x, y, z = self.xyz.long().unbind(-1)
-        return half[:, z % padded, y % padded, x]
+        for one, volume in zip(values, volumes, strict=True):
+            blurred = volume * self._profile() if blur else volume
+            half = fourier.rfft3_centred(fourier.pad_centred(blurred, padded, ndim=3))
+            one[:] = half[z % padded, y % padded, x] * (padded**1.5 / self.box_px)
+        return values
 
     def with_gradient(self, volume: Float32[Tensor, "d d d"]) -> Complex64[Tensor, "4 v"]:
         """The transform of a volume at the voxels, and its derivative along x, y and z, per spacing."""

@@ -3,9 +3,10 @@
 Memory: statistics of images take about 80 bytes a Fourier coefficient, at their peak. If those of all particles exceed
 `LinearConfig.memory_gib`, the search and the first iterations see a random part of the particles (at least 1,000 of
 them, up to a radius that fits), and the last iterations and the coordinates come from passes over all particles, a
-block of 4 million pixels (0.4 GB) at a time. Beside that, maps and grids take about 400 d^3 bytes at box d: 0.9 GB at
-box 128. Tables of the particles (some 200 bytes an image) come on top, and nothing else grows with the number of
-particles: 20,000 of 41 tilts and box 128 stay below 6 GB (`tests/benchmarks/linear_memory.py` measures the bound).
+block of 4 million pixels (0.4 GB) at a time. Beside that, maps and grids take about 400 d^3 bytes at box d, 0.9 GB at
+box 128, and each pair of components beyond the tenth (four have ten) 8 d^3 more if they reach Nyquist. Tables of the
+particles (some 200 bytes an image) come on top, and nothing else grows with the number of particles: 20,000 of 41 tilts
+and box 128 stay below 6 GB. `tests/benchmarks/linear_memory.py` measures all this.
 """
 
 from __future__ import annotations
