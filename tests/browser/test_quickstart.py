@@ -90,6 +90,8 @@ def explore(view) -> None:
     view.choose("tomodrgn-colour", "userGridSquare")
     view.until(lambda: view.picture(canvas), lambda p: (p != text).any(axis=-1).mean() < 0.01, 20)
 
+    hover(view, canvas)
+
     # A lasso around the right half of the picture chooses the particles there, and no others.
     box = canvas.bounding_box()
     corners = [(0.5, 0.005), (0.995, 0.005), (0.995, 0.995), (0.5, 0.995), (0.5, 0.2)]
@@ -115,6 +117,25 @@ def explore(view) -> None:
     view.shot("lasso")
     view.ask("explorer.select(particles.particle_id[:5])")
     view.page.get_by_text(f"5 of {SMALL['n_particles']} particles chosen").wait_for(timeout=10_000)
+
+
+def hover(view, canvas) -> None:
+    """The mouse over a point tells the particle, and how sure its place is."""
+    box, names = canvas.bounding_box(), json.loads(view.ask("__import__('json').dumps(particles.particle_id.tolist())"))
+    rows, columns = np.nonzero(coloured(view.picture(canvas)))
+    tip = view.page.get_by_text("z1 ").filter(has_text="±").first
+
+    def over_a_point() -> bool:
+        for i in np.linspace(0, len(rows) - 1, 12).astype(int):
+            view.page.mouse.move(box["x"] + float(columns[i]), box["y"] + float(rows[i]), steps=3)
+            view.page.wait_for_timeout(400)
+            if tip.is_visible():
+                return True
+        return False
+
+    view.until(over_a_point, bool, 60)
+    assert tip.inner_text().split()[0] in names
+    view.shot("hover")
 
 
 def isosurface(view) -> None:

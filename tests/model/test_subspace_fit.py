@@ -157,9 +157,10 @@ def test_encoding_the_particles_again_gives_their_coordinates(tmp_path):
     assert np.allclose(again.covariance, found.latents.covariance, atol=1e-3)
 
 
-def test_one_tilt_and_no_image_at_all(tmp_path, caplog):
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_tilt_and_no_image_at_all(tmp_path, caplog, seed):
     """Tilt counts vary from 1; images of zeros are left out, with a warning; such a particle has its prior."""
-    known = LinearParticles(tmp_path / "known", 1, n_particles=80)
+    known = LinearParticles(tmp_path / "known", seed, n_particles=80)
     whole = known.preprocessor.particles
     counts = [1, *(3 + np.arange(79) % 6)]
     rows = [np.arange(whole.offsets[i], whole.offsets[i] + n) for i, n in enumerate(counts)]
@@ -172,6 +173,8 @@ def test_one_tilt_and_no_image_at_all(tmp_path, caplog):
         found = fit_subspace(preprocessor, LinearConfig(n_components=2))
     assert f"{len(stacks[5]) + 1} images" in caplog.text
     assert "p5" in caplog.text
+    assert "1 particles have a single tilt image, first p0" in caplog.text
+    assert len(found.remarks) >= 2
     std = np.sqrt(found.latents.covariance.diagonal(axis1=1, axis2=2))
     prior = found.subspace.prior_std.numpy()
     assert np.isfinite(found.latents.mean).all()
