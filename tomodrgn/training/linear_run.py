@@ -85,7 +85,7 @@ def fit_linear(
     BlockingIOError
         If another process trains in that folder.
     ValueError
-        If an option of `training` is given that does not apply, CUDA is asked for where there is none, or fewer than
+        If an option of `training` that does not apply is not at its default, CUDA is asked for where there is none, or fewer than
         two particles have images that are not constant.
     """
     model, preprocess, training = model or LinearConfig(), preprocess or PreprocessConfig(), training or TrainConfig()
@@ -215,9 +215,10 @@ def _used_options(training: TrainConfig) -> TrainConfig:
     Raises
     ------
     ValueError
-        If others were given; all of them are named.
+        If others are not at their defaults; all of them are named.
     """
-    other = sorted(training.model_fields_set - set(USED))
+    plain = TrainConfig()
+    other = sorted(n for n in set(TrainConfig.model_fields) - set(USED) if getattr(training, n) != getattr(plain, n))
     if other:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in other)
         raise ValueError(
