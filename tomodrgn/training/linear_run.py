@@ -85,8 +85,8 @@ def fit_linear(
     BlockingIOError
         If another process trains in that folder.
     ValueError
-        If an option of `training` that does not apply is not at its default, CUDA is asked for where there is none, or fewer than
-        two particles have images that are not constant.
+        If an option of `training` that does not apply is not at its default, CUDA is asked for where there is none, or
+        fewer than two particles have images that are not constant.
     """
     model, preprocess, training = model or LinearConfig(), preprocess or PreprocessConfig(), training or TrainConfig()
     training = _used_options(training)
