@@ -40,6 +40,7 @@ __all__ = [
 ALL_PARTS = tuple(range(PARTS))
 RIDGE = 1.0  # of the mean denominator in a shell, for coordinates of variance 1
 VOXELS_PER_CHUNK = 1 << 16
+SETTLED = 1e-3  # greatest change of a spread by an iteration, as a fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,10 @@ def spread(found: Evidence, parts: Sequence[int], iterations: int = 100) -> Floa
     for _ in range(iterations):
         now = posterior(scale.T @ precision @ scale, linear @ scale)
         second = now.covariance + now.mean[:, :, None] * now.mean[:, None]
-        scale = scale @ torch.linalg.cholesky(second.mean(dim=0))
+        change = torch.linalg.cholesky(second.mean(dim=0))
+        scale = scale @ change
+        if float((change - torch.eye(len(change), device=change.device)).abs().max()) < SETTLED:
+            break
     return scale.norm(dim=1)
 
 
