@@ -45,17 +45,9 @@ def create_run(
     FileExistsError
         If the folder holds a run (and `overwrite` is False), or files that are not a run.
     ValueError
-        If pooling "concatenate" is asked for and the tilt counts differ.
+        If the images are all constant, or a pixel is not finite.
     """
     trained, _ = trained_tilts(particles, training)
-    counts = np.unique(trained.tilt_counts)
-    if training.tilts_per_particle is not None:
-        counts = np.unique(np.minimum(counts, training.tilts_per_particle))
-    if model.pooling == "concatenate" and model.z_dim and len(counts) != 1:
-        raise ValueError(
-            f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
-            f"Set tilts_per_particle to {counts.min()} or less, or use another pooling."
-        )
     scale = estimate_scale(trained, preprocess, seed=training.seed)
     consensus = None
     if model.consensus:
@@ -71,6 +63,6 @@ def create_run(
         training=training,
         scale=scale,
         consensus=consensus,
-        n_tilts=int(counts.max()),
+        n_tilts=int(particles.tilt_counts.max()),
         overwrite=overwrite,
     )
