@@ -17,6 +17,7 @@ def press_compare(view) -> str:
     view.until(lambda: view.ask("checker.state"), lambda state: state in ("done", "failed"), 60)
     verdict = view.page.locator(".tomodrgn-verdict")
     verdict.get_by_text("The setting that agrees best").wait_for(timeout=10_000)
+    verdict.scroll_into_view_if_needed()
     return verdict.inner_text()
 
 
@@ -35,6 +36,8 @@ def test_a_wrong_flag_is_named_in_the_page(open_notebook):
     view.until(lambda: view.ask("viewer.shown"), lambda shown: shown == repr((name,)), 10)
     after = view.until(lambda: view.picture(picture), lambda p: p.shape[0] < 0.5 * before.shape[0], 10)
     assert len(np.unique(after)) > 50
+    assert after.shape[1] > 4 * after.shape[0]  # seven square images in a row, beside the list
+    assert names.is_visible()
     view.shot("particle")
 
     said = press_compare(view)

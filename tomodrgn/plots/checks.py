@@ -122,7 +122,7 @@ def plot_poses(particles: ParticleSet) -> Figure:
 def plot_assumptions(check: AssumptionCheck) -> Figure:
     """Half-map FSC as read and with flags flipped; and how surely the images decide each flag, in standard errors."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(5, 4))
+    left, right = figure.subplots(1, 2, width_ratios=(5, 4), gridspec_kw={"wspace": 0.1})
     frequency = 1 / check.fsc["resolution_angst"].to_numpy()
     for (name, label), style in zip(CURVE_NAMES.items(), ("-", "--", ":"), strict=True):
         left.plot(frequency, check.fsc[name], style, label=label)
