@@ -82,9 +82,9 @@ def test_the_real_set_was_read_right(real_set):
     assert (check.n_particles, check.fsc["fsc"].iloc[1:8].min() > 0.3) == (40, True)
 
 
-@pytest.mark.parametrize(("seed", "wrong"), zip(SEEDS, FLAGS, strict=True))
-def test_wrong_flags_of_the_real_set_are_named_from_half_of_its_tilts(real_set, seed, wrong):
-    some = real_set.subset_images(np.arange(real_set.n_images) % 2 == 0)
+@pytest.mark.parametrize(("seed", "wrong"), list(zip(SEEDS, FLAGS, strict=True)))
+def test_wrong_flags_of_the_real_set_are_named_from_a_third_of_its_tilts(real_set, seed, wrong):
+    some = real_set.subset_images(np.arange(real_set.n_images) % 3 == 0)
     check = compare_assumptions(flipped(some, wrong), seed=seed)
     expected = {name: "disagrees" if name == wrong else "agrees" for name in FLAGS}
     assert check.table["verdict"].to_dict() == expected, check.table
@@ -116,7 +116,7 @@ def test_what_images_do_not_tell_is_said(one_set, tmp_path, seed):
 
 
 def test_noise_without_a_molecule_is_warned_of(tmp_path, seed):
-    empty = td.simulate_particles(tmp_path, n_particles=40, n_tilts=5, snr=1e-6, seed=seed)
+    empty = td.simulate_particles(tmp_path, n_particles=24, n_tilts=5, snr=1e-6, seed=seed)
     apart = np.random.default_rng(seed).uniform(-10, 10, (empty.n_images, 2))
     check = compare_assumptions(dataclasses.replace(empty, shifts_px=apart), seed=seed)
     assert not check.half_maps_agree, check.fsc
@@ -131,7 +131,7 @@ def test_images_without_noise_are_never_judged_wrong(tmp_path, dialect, seed):
 
 def test_large_boxes_are_judged_at_low_frequencies(tmp_path):
     large = td.simulate_particles(
-        tmp_path, n_particles=24, n_tilts=7, box_px=64, pixel_size_angst=5.0, snr=0.05, seed=4
+        tmp_path, n_particles=20, n_tilts=6, box_px=64, pixel_size_angst=5.0, snr=0.05, seed=4
     )
     check = compare_assumptions(flipped(large, "ctf_premultiplied", "invert"))
     assert contradicted(check) == {"ctf_premultiplied", "invert"}, check.table
