@@ -24,7 +24,7 @@ from tomodrgn.imaging import ctf, dose, fourier, grid
 from tomodrgn.particles.dataset import RawBatch, TiltDataset
 from tomodrgn.particles.particle_set import ParticleSet
 
-__all__ = ["DecodePoints", "FourierBatch", "Preprocessor", "estimate_scale"]
+__all__ = ["IMAGE_FIELDS", "DecodePoints", "FourierBatch", "Preprocessor", "estimate_scale"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,9 @@ class DecodePoints:
         names = ("coordinates", "owner", "target", "transfer", "weights")
         pieces = zip(*(getattr(self, name).split(size) for name in names), strict=True)
         return [DecodePoints(**dict(zip(names, piece, strict=True))) for piece in pieces]
+
+
+IMAGE_FIELDS = ("owner", "slot", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,7 @@ class FourierBatch:
 
     def take_images(self, images: Bool[Tensor, " i"]) -> FourierBatch:
         """The same particles with only the images marked True."""
-        names = ("owner", "slot", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
-        return replace(self, **{name: getattr(self, name)[images] for name in names})
+        return replace(self, **{name: getattr(self, name)[images] for name in IMAGE_FIELDS})
 
     @cached_property
     def transfer(self) -> Float32[Tensor, "i p"]:
