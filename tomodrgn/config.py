@@ -54,8 +54,8 @@ class VaeConfig(Config):
     tilt_feature_dim: Annotated[int, Field(ge=2, le=4096)] = 128
     """Number of features of each tilt image that are pooled over the tilts of a particle."""
     pooling: Literal["mean", "max", "median", "attention", "concatenate"] = "mean"
-    """How the features of a particle's tilt images are combined: attention is a set transformer; concatenate needs one
-    tilt count for all particles."""
+    """How the features of a particle's tilt images are combined: attention is a set transformer; concatenate
+    gives each tilt of the series a place of its own."""
     encoder_frame: Literal["particle", "image"] = "particle"
     """What the encoder sees of a tilt image: its density at points fixed to the particle (so that poses need not be
     learned), or the image's own Fourier coefficients (as published)."""
@@ -129,7 +129,7 @@ class TrainConfig(Config):
     start from what two halves of the tilts agree in."""
     split_tilts: bool = True
     """Encode a random half of a particle's tilts and reconstruct the other half, so that latents cannot memorise
-    noise; not with pooling 'concatenate'."""
+    noise."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the initial weights, the order of particles and the latent noise."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,7 +23,7 @@ h1, h2 { line-height: 1.2; }
 .verdict { border-left: .4rem solid #888; padding: .5rem 1rem; font-size: 1.15rem; }
 .good { border-color: #2a2; } .bad { border-color: #c22; }
 table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
-border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+border-bottom: 1px solid var(--line); } th { white-space: nowrap; } td { overflow-wrap: anywhere; }
 figure { margin: 2rem 0; } img { max-width: 100%; background: white; border-radius: .4rem; }
 figcaption, footer { font-size: .9rem; } .wide { overflow-x: auto; }
 """
@@ -36,7 +37,14 @@ class _Picture:
     alt: str
 
 
-def write_data_report(particles: ParticleSet, path: Path | str, *, overwrite: bool = False, seed: int = 0) -> Path:
+def write_data_report(
+    particles: ParticleSet,
+    path: Path | str,
+    *,
+    remarks: Sequence[str] = (),
+    overwrite: bool = False,
+    seed: int = 0,
+) -> Path:
     """Write a page that tells whether particles were read right: verdict, warnings, summary and figures.
 
     The page is one HTML file, with its figures inside; it needs nothing from elsewhere.
@@ -47,6 +55,10 @@ def write_data_report(particles: ParticleSet, path: Path | str, *, overwrite: bo
         The set as it was read; of fewer than 16 particles the flags are not judged.
     path
         The HTML file to be written.
+    remarks
+        What was assumed or doubted on reading; see `inspect_particles`.
+    overwrite
+        Whether the file may be replaced.
     seed
         Draws the particles by which the flags are judged; see `compare_assumptions`.
 
@@ -64,13 +76,13 @@ def write_data_report(particles: ParticleSet, path: Path | str, *, overwrite: bo
     path = Path(path)
     refuse_existing(path, overwrite=overwrite)
     check = compare_assumptions(particles, seed=seed) if len(particles) >= MIN_PARTICLES else None
-    page = _page(particles, check)
+    page = _page(particles, check, remarks)
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def _page(particles: ParticleSet, check: AssumptionCheck | None) -> str:
+def _page(particles: ParticleSet, check: AssumptionCheck | None, remarks: Sequence[str]) -> str:
     name = escape(particles.source.path.name)
     return "\n".join(
         [
@@ -80,6 +92,7 @@ def _page(particles: ParticleSet, check: AssumptionCheck | None) -> str:
             f"<style>{STYLE}</style>\n</head>\n<body>",
             f"<h1>{name}</h1>",
             *_verdict(particles, check),
+            *_list("Remarks on reading", remarks),
             "<h2>What the file holds</h2>",
             _table(_facts(particles)),
             *([] if check is None else _evidence(check)),
@@ -97,10 +110,13 @@ def _verdict(particles: ParticleSet, check: AssumptionCheck | None) -> list[str]
         )
         return [f'<p class="verdict">{words}</p>']
     kind = "bad" if check.warnings else "good" if check.decided else ""
-    lines = [f'<p class="verdict {kind}">{escape(check.verdict)}</p>']
-    if check.warnings:
-        lines += ["<h2>Warnings</h2>", "<ul>", *(f"<li>{escape(w)}</li>" for w in check.warnings), "</ul>"]
-    return lines
+    said = f"{escape(check.verdict)}<br>{escape(check.best_setting)}"
+    return [f'<p class="verdict {kind}">{said}</p>', *_list("Warnings", check.warnings)]
+
+
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    """A heading and a list; nothing if there are no lines."""
+    return [f"<h2>{title}</h2>", "<ul>", *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"] if lines else []
 
 
 def _facts(particles: ParticleSet) -> dict[str, str]:
@@ -116,7 +132,7 @@ def _facts(particles: ParticleSet) -> dict[str, str]:
         "box": f"{facts['box_px']} px",
         "pixel size": f"{facts['pixel_size_angst']:g} Å",
         "tilts per particle": f"{tilts['min']} to {tilts['max']}, median {tilts['median']:g}",
-        "dose": "unknown" if dose[0] is None else f"{dose[0]:g} to {dose[1]:g} e/Å²",
+        "dose": "unknown" if dose[0] is None else f"{dose[0]:.1f} to {dose[1]:.1f} e/Å²",
         "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f}°",
         "read as CTF premultiplied": yes_no[particles.ctf_premultiplied],
         "read as dose weighted": yes_no[particles.dose_weighted],

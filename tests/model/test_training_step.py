@@ -123,6 +123,7 @@ def made_up(counts: list[int]) -> FourierBatch:
     return FourierBatch(
         particles=torch.arange(len(counts)),
         owner=torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)),
+        slot=torch.cat([torch.arange(count) for count in counts]),
         values=torch.complex(row, -row)[:, None] + torch.zeros(n, 2),
         ctf=row[:, None] + torch.zeros(n, 2),
         exposure=row[:, None] + torch.zeros(n, 2),
@@ -177,7 +178,6 @@ def test_which_models_split_tilts():
     assert splits_tilts(TrainConfig(), config)
     assert not splits_tilts(TrainConfig(split_tilts=False), config)
     assert not splits_tilts(TrainConfig(), config.model_copy(update={"z_dim": 0}))
-    assert not splits_tilts(TrainConfig(), config.model_copy(update={"pooling": "concatenate"}))
 
 
 def test_options_that_are_not_given_follow_others():

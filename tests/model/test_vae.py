@@ -40,13 +40,6 @@ def test_latent_of_a_particle_depends_on_its_own_tilts_only_in_any_order(preproc
     torch.testing.assert_close(again[1], log_variance[[2, 0]], atol=1e-5, rtol=1e-4)
 
 
-def test_concatenating_encoder_needs_its_number_of_tilts(preprocessor):
-    network = model(pooling="concatenate", n_tilts=4)
-    assert network.encode(batch_of(preprocessor, [2]))[0].shape == (1, 3)
-    with pytest.raises(ValueError, match="pooling 'concatenate'"):
-        network.encode(batch_of(preprocessor, [0]))
-
-
 def test_particle_frame_sees_one_molecule_alike_in_all_poses(tmp_path):
     """Two states, each in many poses without noise: the mean of what is seen tells states apart, not poses."""
     rng, n = np.random.default_rng(1), 40

@@ -151,13 +151,12 @@ def test_every_pooling_separates_states_of_particles_with_few_or_many_tilts(tmp_
     )
     truth = read_truth(tmp_path / "data")["label"].loc[particles.particle_id]
     for pooling, wanted in {"mean": 0.8, "max": 0.6, "median": 0.6, "attention": 0.6, "concatenate": 0.6}.items():
-        tilts = int(particles.tilt_counts.min()) if pooling == "concatenate" else None
         run = train(
             particles,
             tmp_path / pooling,
             model=td.VaeConfig(z_dim=2, pooling=pooling, encoder_dim=64, encoder_layers=1, decoder_dim=32),
             preprocess=td.PreprocessConfig(max_radius=0.25),
-            training=td.TrainConfig(epochs=10, batch_size=8, tilts_per_particle=tilts, seed=seed),
+            training=td.TrainConfig(epochs=10, batch_size=8, seed=seed),
         )
         clusters = cluster_latents(run.latents(), 2, seed=seed)
         assert adjusted_rand_score(truth, clusters) >= wanted, pooling
@@ -181,13 +180,6 @@ def test_options_of_the_published_model_train_and_resume(small_particles, tmp_pa
     columns = ["epoch", "reconstruction", "kl", "total", "beta", "learning_rate"]
     assert whole.history[columns].equals(parts.history[columns])
     assert np.isfinite(whole.latents().mu).all()
-
-
-def test_concatenate_refuses_variable_tilt_counts(small_particles, tmp_path):
-    model = SMALL["model"].model_copy(update={"pooling": "concatenate"})
-    with pytest.raises(ValueError, match="tilts_per_particle"):
-        train(small_particles, tmp_path / "run", model=model)
-    assert not (tmp_path / "run").exists()
 
 
 def test_published_encoder_trains(small_particles, tmp_path):

@@ -27,7 +27,7 @@ def truly_read(request, seed, tmp_path_factory) -> td.ParticleSet:
     dialect, premultiplied = request.param
     folder = tmp_path_factory.mktemp("made") / "data"
     made = td.simulate_particles(
-        folder, n_particles=48, n_tilts=9, snr=0.05, dialect=dialect, premultiplied=premultiplied, seed=seed
+        folder, n_particles=40, n_tilts=7, snr=0.05, dialect=dialect, premultiplied=premultiplied, seed=seed
     )
     assert (made.ctf_premultiplied, made.invert) == (premultiplied, not premultiplied)
     return made
@@ -62,7 +62,7 @@ def test_right_flags_are_confirmed(truly_read, seed):
     assert leads.between(0.6, 1.6).all(), leads
 
 
-@pytest.mark.parametrize("wrong", [("invert",), ("ctf_premultiplied",), FLAGS], ids="+".join)
+@pytest.mark.parametrize("wrong", [("ctf_premultiplied",), ("dose_weighted", "invert")], ids="+".join)
 def test_wrong_flags_are_named(truly_read, seed, wrong):
     check = compare_assumptions(flipped(truly_read, *wrong), seed=seed)
     assert contradicted(check) == set(wrong), check.table
@@ -76,41 +76,47 @@ def test_wrong_flags_are_named(truly_read, seed, wrong):
 
 
 def test_the_real_set_was_read_right(real_set):
-    for seed in SEEDS:
-        check = compare_assumptions(real_set, seed=seed)
-        assert check.table["verdict"].to_dict() == dict.fromkeys(FLAGS, "agrees"), check.table
-        assert check.warnings == []
-        assert (check.n_particles, check.fsc["fsc"].iloc[1:8].min() > 0.3) == (40, True)
+    check = compare_assumptions(real_set, seed=0)
+    assert check.table["verdict"].to_dict() == dict.fromkeys(FLAGS, "agrees"), check.table
+    assert check.warnings == []
+    assert (check.n_particles, check.fsc["fsc"].iloc[1:8].min() > 0.3) == (40, True)
 
 
-@pytest.mark.parametrize("wrong", FLAGS)
-def test_wrong_flags_of_the_real_set_are_named(real_set, wrong):
-    check = compare_assumptions(flipped(real_set, wrong), seed=1)
-    assert contradicted(check) == {wrong}, check.table
+@pytest.mark.parametrize(("seed", "wrong"), list(zip(SEEDS, FLAGS, strict=True)))
+def test_wrong_flags_of_the_real_set_are_named_from_a_third_of_its_tilts(real_set, seed, wrong):
+    some = real_set.subset_images(np.arange(real_set.n_images) % 3 == 0)
+    check = compare_assumptions(flipped(some, wrong), seed=seed)
+    expected = {name: "disagrees" if name == wrong else "agrees" for name in FLAGS}
+    assert check.table["verdict"].to_dict() == expected, check.table
+    assert len(check.warnings) == 1
     assert check.settings == flags_of(real_set)
 
 
 @pytest.fixture(scope="module")
 def one_set(tmp_path_factory) -> td.ParticleSet:
-    return td.simulate_particles(tmp_path_factory.mktemp("one") / "data", n_particles=40, n_tilts=9, snr=0.05, seed=7)
+    return td.simulate_particles(tmp_path_factory.mktemp("one") / "data", n_particles=40, n_tilts=7, snr=0.05, seed=7)
 
 
 def test_what_images_do_not_tell_is_said(one_set, tmp_path, seed):
-    """Equal exposures, no CTF, and no molecule in the noise: each leaves its question open, whatever was chosen."""
+    """Equal exposures, no CTF, and no molecule in the noise: each leaves its question open, whatever was chosen.
+
+    Seeds take turns with the flag as it is and flipped.
+    """
     still = dataclasses.replace(one_set, dose_e_per_angst2=np.zeros(one_set.n_images))
     without_ctf = dataclasses.replace(one_set, ctf=None)
-    empty = td.simulate_particles(tmp_path / "empty", n_particles=40, n_tilts=7, snr=1e-5, seed=seed)
+    empty = td.simulate_particles(tmp_path / "empty", n_particles=32, n_tilts=5, snr=1e-5, seed=seed)
     for particles, name in ((still, "dose_weighted"), (without_ctf, "ctf_premultiplied"), (empty, "invert")):
-        for given in (particles, flipped(particles, name)):
-            check = compare_assumptions(given, seed=seed)
-            assert check.table.loc[name, "verdict"] == "cannot tell", check.table
-            assert check.table.loc[name, "best"] is None
-            assert check.settings[name] == getattr(given, name)
-            assert "Not decided by the images" in check.verdict
+        given = flipped(particles, name) if seed % 2 else particles
+        check = compare_assumptions(given, seed=seed)
+        assert check.table.loc[name, "verdict"] == "cannot tell", check.table
+        assert check.table.loc[name, "best"] is None
+        assert check.settings[name] == getattr(given, name)
+        assert "Not decided by the images" in check.verdict
+        assert check.best_setting.endswith(f"(as chosen, not decided by the images: {name}).") or name == "invert"
 
 
 def test_noise_without_a_molecule_is_warned_of(tmp_path, seed):
-    empty = td.simulate_particles(tmp_path, n_particles=40, n_tilts=5, snr=1e-6, seed=seed)
+    empty = td.simulate_particles(tmp_path, n_particles=24, n_tilts=5, snr=1e-6, seed=seed)
     apart = np.random.default_rng(seed).uniform(-10, 10, (empty.n_images, 2))
     check = compare_assumptions(dataclasses.replace(empty, shifts_px=apart), seed=seed)
     assert not check.half_maps_agree, check.fsc
@@ -119,13 +125,13 @@ def test_noise_without_a_molecule_is_warned_of(tmp_path, seed):
 
 @pytest.mark.parametrize("dialect", ["warp", "warptools"])
 def test_images_without_noise_are_never_judged_wrong(tmp_path, dialect, seed):
-    clean = td.simulate_particles(tmp_path, n_particles=40, n_tilts=7, noise=False, dialect=dialect, seed=seed)
+    clean = td.simulate_particles(tmp_path, n_particles=24, n_tilts=5, noise=False, dialect=dialect, seed=seed)
     assert contradicted(compare_assumptions(clean, seed=seed)) == set()
 
 
 def test_large_boxes_are_judged_at_low_frequencies(tmp_path):
     large = td.simulate_particles(
-        tmp_path, n_particles=32, n_tilts=9, box_px=64, pixel_size_angst=5.0, snr=0.05, seed=4
+        tmp_path, n_particles=20, n_tilts=6, box_px=64, pixel_size_angst=5.0, snr=0.05, seed=4
     )
     check = compare_assumptions(flipped(large, "ctf_premultiplied", "invert"))
     assert contradicted(check) == {"ctf_premultiplied", "invert"}, check.table

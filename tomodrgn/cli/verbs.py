@@ -77,7 +77,7 @@ def info(
 
         if found.missing is not None:
             raise found.missing
-        write_data_report(found.particles, report, overwrite=overwrite)
+        write_data_report(found.particles, report, remarks=found.remarks, overwrite=overwrite)
         written.append(report)
     if as_json:
         print(json.dumps(found.facts(), indent=2))

@@ -33,10 +33,10 @@ class ResidualMlp(nn.Module):
         return self.after_first(self.first(x))
 
     def after_first(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b o"]:
-        """The network after its first linear layer, so that callers may add to that layer's output."""
-        x = torch.relu(x)
+        """The network after its first linear layer, so that callers may add to that layer's output; overwrites `x`."""
+        x = torch.relu_(x)
         for layer in self.residual:
-            x = x + torch.relu(layer(x))
+            x = x + torch.relu_(layer(x))
         return self.last(x)
 
 

@@ -1,6 +1,6 @@
 """Tilt pooling: the features of a particle's tilt images, combined into those of the particle.
 
-All but "concatenate" take any number of tilts, and do not depend on their order.
+All take any number of tilts; only "concatenate" depends on their order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TiltPooling(nn.Module):
     feature_dim
         Number of features of an image, f.
     n_tilts
-        Number of tilts of every particle, t; used by concatenate only.
+        Number of places for tilts, t; used by concatenate only.
     """
 
     def __init__(self, kind: str, feature_dim: int, n_tilts: int) -> None:
@@ -36,14 +36,13 @@ class TiltPooling(nn.Module):
         self.attention = AttentionPooling(feature_dim) if kind == "attention" else None
 
     def forward(
-        self, features: Float[Tensor, "i f"], owner: Int64[Tensor, " i"], n_particles: int
+        self, features: Float[Tensor, "i f"], owner: Int64[Tensor, " i"], slot: Int64[Tensor, " i"], n_particles: int
     ) -> Float[Tensor, "b o"]:
         """Pooled features (b, f), or (b, t f) for concatenate.
 
-        Raises
-        ------
-        ValueError
-            If concatenate meets a particle with another number of tilts.
+        The number of an image in its particle's series, its `slot`, is its place in a concatenation. Places without an
+        image are zero, and the others are raised in proportion (as in dropout); images beyond the last place do not
+        count.
         """
         if self.kind == "mean":
             return mean_by_owner(features, owner, n_particles)
@@ -52,18 +51,17 @@ class TiltPooling(nn.Module):
             empty = features.new_full((n_particles, features.shape[-1]), -torch.inf)
             return empty.scatter_reduce(0, index, features, reduce="amax")
         if self.kind == "concatenate":
-            return self._concatenated(features, owner, n_particles)
+            return self._concatenated(features, owner, slot, n_particles)
         padded, present = pad_by_owner(features, owner, n_particles)
         return _median(padded, present) if self.attention is None else self.attention(padded, present)
 
-    def _concatenated(self, features: Tensor, owner: Tensor, n_particles: int) -> Tensor:
-        counts = torch.bincount(owner, minlength=n_particles)
-        if (counts != self.n_tilts).any():
-            raise ValueError(
-                f"Got particles with {int(counts.min())} to {int(counts.max())} tilt images, expected {self.n_tilts} "
-                "of each, as pooling 'concatenate' needs. Use another pooling, or a fixed tilts_per_particle."
-            )
-        return features.view(n_particles, self.out_dim)
+    def _concatenated(self, features: Tensor, owner: Tensor, slot: Tensor, n_particles: int) -> Tensor:
+        placed = slot < self.n_tilts
+        features, owner, slot = features[placed], owner[placed], slot[placed]
+        counts = torch.bincount(owner, minlength=n_particles).clamp(min=1)
+        raised = features * (self.n_tilts / counts)[owner, None].to(features.dtype)
+        empty = features.new_zeros(n_particles, self.n_tilts, features.shape[-1])
+        return empty.index_put((owner, slot), raised).flatten(1)
 
 
 class AttentionPooling(nn.Module):

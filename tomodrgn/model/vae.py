@@ -54,7 +54,7 @@ class TiltSeriesVae(nn.Module):
     max_radius
         Highest spatial frequency of the images, in cycles per pixel.
     n_tilts
-        Number of tilts of every particle, for pooling "concatenate".
+        Largest number of tilts of a particle, for pooling "concatenate".
     seed
         Seed of the initial weights and of the random Fourier features.
     """
@@ -194,7 +194,7 @@ class TiltSeriesVae(nn.Module):
         with torch.autocast(batch.values.device.type, enabled=False):  # positions need all their digits
             residual = self.residual(batch)
             seen = self._seen(batch, residual)
-        pooled = self.pooling(self.tilt_encoder(self.tilt_norm(seen)), batch.owner, batch.n_particles)
+        pooled = self.pooling(self.tilt_encoder(self.tilt_norm(seen)), batch.owner, batch.slot, batch.n_particles)
         mean, log_variance = self.particle_encoder(pooled).chunk(2, dim=-1)
         if self.linear_encoder is not None:
             mean = mean + self.linear_encoder(mean_by_owner(seen, batch.owner, batch.n_particles))
@@ -216,7 +216,7 @@ class TiltSeriesVae(nn.Module):
         """
         hidden = self.decoder.first(self.features(coordinates))  # (m, h)
         if self.from_latent is not None:
-            hidden = hidden + self.from_latent(z).index_select(0, owner)
+            hidden += self.from_latent(z).index_select(0, owner)
         values = self.decoder.after_first(hidden)
         with torch.autocast(coordinates.device.type, enabled=False):
             values = values.float()

@@ -24,7 +24,7 @@ from tomodrgn.imaging import ctf, dose, fourier, grid
 from tomodrgn.particles.dataset import RawBatch, TiltDataset
 from tomodrgn.particles.particle_set import ParticleSet
 
-__all__ = ["DecodePoints", "FourierBatch", "Preprocessor", "estimate_scale"]
+__all__ = ["IMAGE_FIELDS", "DecodePoints", "FourierBatch", "Preprocessor", "estimate_scale"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,9 @@ class DecodePoints:
         return [DecodePoints(**dict(zip(names, piece, strict=True))) for piece in pieces]
 
 
+IMAGE_FIELDS = ("owner", "slot", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FourierBatch:
     """Tilt images of b particles as weighted Fourier coefficients; i images, p kept frequencies an image."""
@@ -60,6 +63,8 @@ class FourierBatch:
     """Positions of the particles in their ParticleSet."""
     owner: Int64[Tensor, " i"]
     """For each image the position of its particle in the batch."""
+    slot: Int64[Tensor, " i"]
+    """For each image its number in the series of its particle, from 0."""
     values: Complex64[Tensor, "i p"]
     """Observed coefficients, centred and scaled so that their standard deviation is about 1."""
     ctf: Float32[Tensor, "i p"]
@@ -83,8 +88,7 @@ class FourierBatch:
 
     def take_images(self, images: Bool[Tensor, " i"]) -> FourierBatch:
         """The same particles with only the images marked True."""
-        names = ("owner", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
-        return replace(self, **{name: getattr(self, name)[images] for name in names})
+        return replace(self, **{name: getattr(self, name)[images] for name in IMAGE_FIELDS})
 
     @cached_property
     def transfer(self) -> Float32[Tensor, "i p"]:
@@ -163,6 +167,7 @@ class Preprocessor:
         self.grid = grid.HalfGrid.of_image(particles.box_px * padding, max_radius=config.max_radius).to(device)
         self._window = _window(particles.box_px, config).to(device)
         self._per_angst = self.grid.frequencies / particles.pixel_size_angst
+        self._first = torch.tensor(particles.offsets[:-1], device=device)
         self._rotations = torch.tensor(particles.rotations, device=device)
         self._shifts = torch.tensor(particles.shifts_px, device=device)
         self._dose = torch.tensor(particles.dose_e_per_angst2, device=device)
@@ -172,11 +177,12 @@ class Preprocessor:
 
     def __call__(self, raw: RawBatch) -> FourierBatch:
         """Fourier coefficients, CTF and weights of the images of a raw batch."""
-        rows = raw.image_rows.to(self.device, non_blocking=True)
+        rows, owner, chosen = (x.to(self.device, non_blocking=True) for x in (raw.image_rows, raw.owner, raw.particles))
         exposure, kept = self._exposure(rows)
         return FourierBatch(
-            particles=raw.particles.to(self.device, non_blocking=True),
-            owner=raw.owner.to(self.device, non_blocking=True),
+            particles=chosen,
+            owner=owner,
+            slot=rows - self._first[chosen[owner]],
             values=self._transform(raw.images.to(self.device, non_blocking=True), rows),
             ctf=self._transfer(rows),
             exposure=exposure,

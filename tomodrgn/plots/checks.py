@@ -25,7 +25,11 @@ POWER_IMAGES = 300
 MANY_DIRECTIONS = 1000
 VERDICT_COLOURS = {"agrees": "tab:green", "disagrees": "tab:red", "cannot tell": "0.6"}
 VERDICT_ROWS = {"ctf_premultiplied": "CTF", "dose_weighted": "dose", "invert": "contrast"}
-CURVE_NAMES = {"fsc": "as read", "fsc_ctf_flipped": "CTF flag flipped", "fsc_dose_flipped": "dose flag flipped"}
+CURVE_NAMES = {
+    "fsc": "as read, or contrast flipped",
+    "fsc_ctf_flipped": "CTF flag flipped",
+    "fsc_dose_flipped": "dose flag flipped",
+}
 
 
 def plot_radial_power(particles: ParticleSet) -> Figure:
@@ -51,7 +55,7 @@ def plot_radial_power(particles: ParticleSet) -> Figure:
         axes.set_title(f"{len(rows)} images, mean defocus {defocus / 1e4:.2f} µm", fontsize=10)
     axes.set(xlabel="resolution (Å)", ylabel="relative to the highest", ylim=(0, 1.2))
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper center")
-    _resolution_ticks(axes, frequency)
+    _resolution_ticks(axes, 0.5 / particles.pixel_size_angst)
     return figure
 
 
@@ -78,7 +82,7 @@ def plot_dose_weights(particles: ParticleSet, *, n_curves: int = 6) -> Figure:
         axes.plot(frequency, curve, color=colour, label=f"{exposure:.0f}")
     axes.set(xlabel="resolution (Å)", ylabel="exposure filter", ylim=(0, 1.05))
     axes.legend(title="exposure (e/Å²)", frameon=False, fontsize=8, title_fontsize=8, loc="lower left")
-    _resolution_ticks(axes, frequency)
+    _resolution_ticks(axes, 0.5 / particles.pixel_size_angst)
     return figure
 
 
@@ -88,8 +92,8 @@ def plot_poses(particles: ParticleSet) -> Figure:
     Longitude is rot, latitude 90° - tilt of the beam in the particle's frame (RELION angles). Even cover is good; a
     band or a spot is a preferred orientation.
     """
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    cells = figure.add_gridspec(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    cells = figure.add_gridspec(1, 2, width_ratios=(3, 2), wspace=0.1)
     sphere: Any = figure.add_subplot(cells[0], projection="mollweide")
     beams = particles.rotations[_lowest_tilts(particles), 2]  # third row: the beam, in the particle's frame
     longitude, latitude = np.arctan2(beams[:, 1], beams[:, 0]), np.arcsin(np.clip(beams[:, 2], -1, 1))
@@ -118,13 +122,13 @@ def plot_poses(particles: ParticleSet) -> Figure:
 def plot_assumptions(check: AssumptionCheck) -> Figure:
     """Half-map FSC as read and with flags flipped; and how surely the images decide each flag, in standard errors."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(5, 4))
+    left, right = figure.subplots(1, 2, width_ratios=(5, 4), gridspec_kw={"wspace": 0.1})
     frequency = 1 / check.fsc["resolution_angst"].to_numpy()
     for (name, label), style in zip(CURVE_NAMES.items(), ("-", "--", ":"), strict=True):
         left.plot(frequency, check.fsc[name], style, label=label)
     left.axhline(0.143, color="0.6", linewidth=0.8)
     left.set(xlabel="resolution (Å)", ylabel="FSC of half maps", ylim=(-0.15, 1.05))
-    _resolution_ticks(left, frequency)
+    _resolution_ticks(left, float(frequency.max()))
     left.legend(frameon=False, fontsize=8)
     names = list(VERDICT_ROWS)
     table = check.table.loc[names]
@@ -170,8 +174,8 @@ def _span(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()) - 0.5, float(values.max()) + 0.5
 
 
-def _resolution_ticks(axes: Axes, frequency: np.ndarray) -> None:
-    """Five ticks named by resolution, even in frequency."""
-    ticks = np.linspace(0, float(frequency.max()), 6)[1:]
+def _resolution_ticks(axes: Axes, highest: float) -> None:
+    """Five ticks named by resolution, even in frequency up to the highest (1/Å)."""
+    ticks = np.linspace(0, highest, 6)[1:]
     axes.set_xticks(ticks, [f"{1 / t:.0f}" if 1 / t >= 10 else f"{1 / t:.1f}" for t in ticks])
-    axes.set_xlim(0, float(frequency.max()))
+    axes.set_xlim(0, highest)

@@ -27,7 +27,7 @@ def plot_tilt_images(particles: ParticleSet, *, n_particles: int = 4, n_tilts: i
     grid_of_axes = figure.subplots(len(rows), columns, squeeze=False)
     dataset = TiltDataset(particles)
     for row, particle in zip(grid_of_axes, rows, strict=True):
-        shown = particles.images_of([particle])
+        shown = particles.images_of([int(particle)])
         shown = shown[np.argsort(particles.tilt_deg[shown], kind="stable")]
         shown = shown[np.unique(np.linspace(0, len(shown) - 1, min(columns, len(shown))).astype(int))]
         pictures = dataset.read_images(shown)
@@ -51,7 +51,7 @@ def plot_tilt_counts(particles: ParticleSet) -> Figure:
     axes = figure.subplots()
     values, counts = np.unique(particles.tilt_counts, return_counts=True)
     axes.bar(values, counts, width=0.8, color="C0")
-    axes.set_xlim(values.min() - 1.5, values.max() + 1.5)
+    axes.set_xlim(values.min() - 1, values.max() + 1)
     axes.locator_params(axis="x", integer=True)
     axes.set(xlabel="tilt images of a particle", ylabel="particles")
     return figure

@@ -50,8 +50,7 @@ def embed_particles(
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=chosen)
     if run.kind == "linear":
         return embed_linearly(run, preprocessor)
-    model = load_model(run, epoch).to(chosen)
-    return encode_all(model, preprocessor, tilts_per_particle=run.train_config.tilts_per_particle)
+    return encode_all(load_model(run, epoch).to(chosen), preprocessor)
 
 
 def particles_at_box(run: Run, particles: ParticleSet) -> ParticleSet:
@@ -75,18 +74,15 @@ def particles_at_box(run: Run, particles: ParticleSet) -> ParticleSet:
 
 
 @torch.no_grad()
-def encode_all(
-    model: TiltSeriesVae, preprocessor: Preprocessor, *, batch_size: int = 64, tilts_per_particle: int | None = None
-) -> Latents:
-    """Latents of all particles of a preprocessor's set, in its order.
+def encode_all(model: TiltSeriesVae, preprocessor: Preprocessor, *, batch_size: int = 64) -> Latents:
+    """Latents of all particles of a preprocessor's set, in its order, from all tilts.
 
-    All tilts are used, but for pooling "concatenate", which takes the first `tilts_per_particle`.
+    Pooling "concatenate" takes as many of the first tilts as it has places for.
     """
     particles = preprocessor.particles
-    tilts = tilts_per_particle if model.config.pooling == "concatenate" else None
     mu = np.empty((len(particles), model.config.z_dim), dtype=np.float32)
     logvar = np.empty_like(mu)
-    for raw in TiltDataset(particles).batches(sample_batches(particles, batch_size, tilts_per_particle=tilts)):
+    for raw in TiltDataset(particles).batches(sample_batches(particles, batch_size)):
         mean, log_variance = model.encode(preprocessor(raw))
         rows = raw.particles.numpy()
         mu[rows], logvar[rows] = mean.float().cpu().numpy(), log_variance.float().cpu().numpy()

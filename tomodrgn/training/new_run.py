@@ -46,18 +46,10 @@ def create_run(
     FileExistsError
         If the folder holds a run (and `overwrite` is False), or files that are not a run.
     FileNotFoundError, ValueError
-        If pooling "concatenate" is asked for and the tilt counts differ; or the linear run to start from is not there,
-        or does not fit (`read_start`).
+        If the images are all constant, or a pixel is not finite; or the linear run to start from is not there, or does
+        not fit (`read_start`).
     """
     trained, _ = trained_tilts(particles, training)
-    counts = np.unique(trained.tilt_counts)
-    if training.tilts_per_particle is not None:
-        counts = np.unique(np.minimum(counts, training.tilts_per_particle))
-    if model.pooling == "concatenate" and model.z_dim and len(counts) != 1:
-        raise ValueError(
-            f"Got particles with {counts.min()} to {counts.max()} tilts, expected one count for pooling 'concatenate'. "
-            f"Set tilts_per_particle to {counts.min()} or less, or use another pooling."
-        )
     start = read_start(training.start_from, particles, model) if training.start_from is not None else None
     scale = start.scale if start is not None else estimate_scale(trained, preprocess, seed=training.seed)
     consensus = start.consensus if start is not None else None
@@ -74,7 +66,7 @@ def create_run(
         training=training,
         scale=scale,
         consensus=consensus,
-        n_tilts=int(counts.max()),
+        n_tilts=int(particles.tilt_counts.max()),
         overwrite=overwrite,
     )
     if start is not None:

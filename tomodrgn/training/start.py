@@ -55,7 +55,7 @@ def start_model(run: Run, model: TiltSeriesVae, preprocessor: Preprocessor) -> N
     if not config.z_dim or config.encoder_frame != "particle":
         return
     _start_encoder(model, preprocessor, run.train_config.seed)
-    if config.consensus and config.pooling != "concatenate":  # which cannot encode half of the tilts
+    if config.consensus:
         components = _components(model, preprocessor, run.train_config.seed)
         box, pixel_size = model.box_px, run.settings["pixel_size_angst"]
         mrc.write_stack(run.component_path, components.reshape(-1, box, box), pixel_size, overwrite=True)

@@ -62,7 +62,7 @@ def training_step(
 
 def splits_tilts(config: TrainConfig, model: VaeConfig) -> bool:
     """Whether the tilts that are encoded and those that are reconstructed are different ones."""
-    return config.split_tilts and model.z_dim > 0 and model.pooling != "concatenate"
+    return config.split_tilts and model.z_dim > 0
 
 
 def split_tilts(batch: FourierBatch, generator: torch.Generator) -> tuple[FourierBatch, FourierBatch]:

@@ -182,7 +182,7 @@ def _train(
             split_losses["test"] = held_out_loss(
                 model, whole, held, beta=rates["beta"], points_per_chunk=chunk_size(config, fabric.device)
             )
-        latents = encode_all(network, whole, tilts_per_particle=config.tilts_per_particle)
+        latents = encode_all(network, whole)
         shared = {**rates, "seconds": time.perf_counter() - began}
         history = _with_epoch(history, epoch, split_losses, shared)
         write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)

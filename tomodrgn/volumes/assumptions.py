@@ -68,6 +68,14 @@ class AssumptionCheck:
         return {str(name): bool(row["chosen"] if row["best"] is None else row["best"]) for name, row in self._rows}
 
     @property
+    def best_setting(self) -> str:
+        """A sentence that names the setting that agrees best with the images."""
+        listed = [f"{name}={value}" for name, value in self.settings.items()]
+        open_ones = [str(name) for name, row in self._rows if row["best"] is None]
+        rest = f" (as chosen, not decided by the images: {_listed(open_ones)})" if open_ones else ""
+        return f"The setting that agrees best with the images: {', '.join(listed)}{rest}."
+
+    @property
     def decided(self) -> bool:
         """Whether the images decide every flag."""
         return bool((self.table["verdict"] != "cannot tell").all())

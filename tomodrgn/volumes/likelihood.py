@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from tomodrgn.imaging import ctf, dose, fourier, grid, gridding, resolution
 from tomodrgn.particles.dataset import TiltDataset, sample_batches
 from tomodrgn.particles.gridding import GriddingSums
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.preprocess import FourierBatch, Preprocessor, estimate_scale
+from tomodrgn.particles.preprocess import IMAGE_FIELDS, FourierBatch, Preprocessor, estimate_scale
 
 __all__ = ["MODELS", "GroupMaps", "ImageModel", "Likelihood", "held_out_likelihood", "quick_maps"]
 
@@ -192,17 +193,9 @@ def _batches(particles: ParticleSet, *, padding: int) -> Iterator[FourierBatch]:
 
 def _joined(particles: ParticleSet, batches: list[FourierBatch]) -> FourierBatch:
     """All particles in one batch."""
-    return replace(
-        batches[0],
-        particles=torch.arange(len(particles)),
-        owner=torch.from_numpy(particles.image_particle),
-        values=torch.cat([batch.values for batch in batches]),
-        ctf=torch.cat([batch.ctf for batch in batches]),
-        exposure=torch.cat([batch.exposure for batch in batches]),
-        image_weights=torch.cat([batch.image_weights for batch in batches]),
-        kept=torch.cat([batch.kept for batch in batches]),
-        rotations=torch.cat([batch.rotations for batch in batches]),
-    )
+    images: dict[str, Any] = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in IMAGE_FIELDS}
+    images["owner"] = torch.from_numpy(particles.image_particle)
+    return replace(batches[0], particles=torch.arange(len(particles)), **images)
 
 
 def _predict(images: FourierBatch, halves: Tensor, half: Int64[Tensor, " i"]) -> Complex64[Tensor, "i p"]:

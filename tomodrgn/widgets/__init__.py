@@ -9,17 +9,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tomodrgn.widgets.assumption_checker import AssumptionChecker
     from tomodrgn.widgets.config_form import ConfigForm
     from tomodrgn.widgets.latent_explorer import LatentExplorer
+    from tomodrgn.widgets.particle_viewer import ParticleViewer
     from tomodrgn.widgets.selection import Selection
     from tomodrgn.widgets.training_monitor import TrainingMonitor
     from tomodrgn.widgets.volume_viewer import VolumeViewer
 
-__all__ = ["ConfigForm", "LatentExplorer", "Selection", "TrainingMonitor", "VolumeViewer"]
+__all__ = [
+    "AssumptionChecker",
+    "ConfigForm",
+    "LatentExplorer",
+    "ParticleViewer",
+    "Selection",
+    "TrainingMonitor",
+    "VolumeViewer",
+]
 
 _HOMES = {
+    "AssumptionChecker": "assumption_checker",
     "ConfigForm": "config_form",
     "LatentExplorer": "latent_explorer",
+    "ParticleViewer": "particle_viewer",
     "Selection": "selection",
     "TrainingMonitor": "training_monitor",
     "VolumeViewer": "volume_viewer",
