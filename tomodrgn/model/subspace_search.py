@@ -22,7 +22,7 @@ from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, held_out
 __all__ = ["SearchStage", "SubspaceSearch", "stage_radii"]
 
 FIRST_SHELL, GROWTH = 4, 1.2
-FIRST_ITERATIONS, ITERATIONS = 16, 8
+FIRST_ITERATIONS, ITERATIONS = 12, 4
 SPARE = 2  # components tested beyond those that were found
 SIGNIFICANT, SMALLEST = 3.0, 3.0  # standard errors; natural units of log likelihood
 
