@@ -65,6 +65,10 @@ class Evidence:
     precision: Float32[Tensor, "k t c c"]
     linear: Float32[Tensor, "k t c"]
 
+    def of_part(self, part: int) -> Evidence:
+        """Of one part of the tilts alone."""
+        return Evidence(precision=self.precision[:, [part]], linear=self.linear[:, [part]])
+
     def posterior(self, parts: Sequence[int] = ALL_PARTS, n_components: int | None = None) -> Posterior:
         """Posterior given some parts of the tilts, under the first components."""
         c, chosen = n_components, list(parts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Float32
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.model.slice_statistics import PARTS, SliceMatrices, SliceStatistics
-from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, held_out_gain, size, spread
+from tomodrgn.model.subspace_em import Evidence, SubspaceEm, canonical, evidence, held_out_gain, size, spread
 
 __all__ = ["SearchStage", "SubspaceSearch", "stage_radii"]
 
@@ -41,15 +42,24 @@ class SearchStage:
         Standard error of what each component adds, (c,).
     components
         Fitted without the last part of the tilts, (c, v).
-    sizes
-        Norm of a standard deviation of the volumes along each component, as held-out tilts show it, (c,).
+    fitted_sizes
+        For each part of the tilts, the norms of the components that were fitted without it, (t, c).
+    held_out
+        For each part of the tilts, what it says of the coordinates along these.
     """
 
     radius: float
     gain: Float32[Tensor, " n"]
     error: Float32[Tensor, " c"]
     components: Tensor
-    sizes: Float32[Tensor, " c"]
+    fitted_sizes: Float32[Tensor, "t c"]
+    held_out: list[Evidence]
+
+    @cached_property
+    def sizes(self) -> Float32[Tensor, " c"]:
+        """Norm of a standard deviation of the volumes along each component, as held-out tilts show it."""
+        spreads = torch.stack([spread(seen, [0]) for seen in self.held_out])
+        return (self.fitted_sizes * spreads).mean(dim=0)
 
     @property
     def n_components(self) -> int:
@@ -121,7 +131,8 @@ class SubspaceSearch:
         lattice = VoxelLattice.within(self.box_px, radius, device=self.mask.device)
         matrices = SliceMatrices.of(self.blocks, radius, len(lattice))
         n = self.wanted or n_components or min(2 * SPARE, self.max_components)
-        gains = sizes = torch.zeros((), device=self.mask.device)
+        gains = torch.zeros((), device=self.mask.device)
+        sizes, unseen = [], []
         for held_out in range(PARTS):
             parts = [part for part in range(PARTS) if part != held_out]
             em = SubspaceEm(lattice, self.noise, self.mask, parts)
@@ -135,9 +146,17 @@ class SubspaceSearch:
             kept[held_out] = found = canonical(found)
             seen = evidence(matrices, found, em.noise)
             gains = gains + held_out_gain(seen, parts)
-            sizes = sizes + size(found) * spread(seen, [held_out]) / PARTS
+            sizes.append(size(found))
+            unseen.append(seen.of_part(held_out))
         error = gains.diff(dim=0).std(dim=1) * gains.shape[1] ** 0.5
-        return SearchStage(radius=radius, gain=gains.sum(dim=1), error=error, components=found, sizes=sizes)
+        return SearchStage(
+            radius=radius,
+            gain=gains.sum(dim=1),
+            error=error,
+            components=found,
+            fitted_sizes=torch.stack(sizes),
+            held_out=unseen,
+        )
 
 
 def stage_radii(box_px: int, max_radius: float) -> list[float]:
