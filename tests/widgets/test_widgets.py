@@ -167,6 +167,8 @@ def test_monitor_starts_watches_and_stops_a_training(small_particles, tmp_path, 
     assert len(view.latents.data[0].x) == len(small_particles)
     view._stop.click()
     until(lambda: view.state == "stopped")
+    until(lambda: not view.job.running)  # it writes that it stopped, then ends
+    view.refresh()
     assert list(view.losses.data[0].y) == pytest.approx(Run.open(tmp_path / "run").history["reconstruction"].tolist())
     assert (view._start.disabled, view._stop.disabled, view._resume.disabled) == (False, True, False)
     assert "tomodrgn train" in view._details.value

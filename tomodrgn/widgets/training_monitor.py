@@ -232,7 +232,6 @@ class TrainingMonitor(ipywidgets.VBox):
         asked = int(status.get("epochs", self.epochs or done))
         self.set_trait("epoch", done)
         self.set_trait("epochs", asked)
-        self.set_trait("state", state)
         part = status.get("batch", 0) / max(status.get("batches", 1), 1) if state == "running" else 0.0
         self._bar.value = 1.0 if state == "finished" else min((done + part) / max(asked, 1), 1.0)
         self._bar.bar_style = BAR_STYLES.get(state, "info")
@@ -245,6 +244,7 @@ class TrainingMonitor(ipywidgets.VBox):
         log = html.escape(job.log(LOG_LINES)) or "nothing printed yet"
         command = f"<pre>$ {html.escape(job.command)}</pre>" if job.command else ""
         self._details.value = f"{command}<pre>{log}</pre>"
+        self.set_trait("state", state)  # last, so that who waits for it finds the rest in place
 
     def _draw_history(self) -> None:
         stamp = _stamp(self.folder / "history.csv")
