@@ -167,10 +167,10 @@ def test_stop_button_stops_a_real_training(open_notebook):
     assert Path(f"/proc/{process}").exists()
     view.page.locator(".tomodrgn-stop").click()
     view.until(lambda: view.ask("monitor.state"), lambda state: state == "stopped", 60)
-    assert view.ask("monitor.job.running") == "False"
+    view.until(lambda: view.ask("monitor.job.running"), lambda running: running == "False", 30)
     done = Run.open(view.folder / "quickstart/run").epochs
     assert 1 <= len(done) < 2000
     view.shot("stopped")
-    assert view.page.locator(".tomodrgn-stop").is_disabled()
-    assert view.page.locator(".tomodrgn-resume").is_enabled()
+    view.until(lambda: view.page.locator(".tomodrgn-stop").is_disabled(), lambda disabled: disabled, 20)
+    view.until(lambda: view.page.locator(".tomodrgn-resume").is_enabled(), lambda enabled: enabled, 20)
     assert (view.tracebacks(), view.refused, view.console) == ([], [], [])
