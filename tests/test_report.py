@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
 import pytest
 
 import tomodrgn as td
+from tomodrgn.cli import run_command
 from tomodrgn.report import write_data_report
 
 
@@ -19,7 +21,10 @@ def noisy(tmp_path_factory) -> td.ParticleSet:
 
 def test_a_wrong_flag_is_at_the_top_of_the_page(noisy, tmp_path):
     wrong = dataclasses.replace(noisy, invert=False)
-    path = write_data_report(wrong, tmp_path / "page.html", remarks=["Got a <doubtful> hand."])
+    path = tmp_path / "page.html"
+    check = write_data_report(wrong, path, remarks=["Got a <doubtful> hand."])
+    assert check is not None
+    assert check.settings == {"ctf_premultiplied": False, "dose_weighted": False, "invert": True}
     page = path.read_text(encoding="utf-8")
     titles = re.findall(r"<h2>(.*?)</h2>", page)
     assert titles == [
@@ -38,7 +43,21 @@ def test_a_wrong_flag_is_at_the_top_of_the_page(noisy, tmp_path):
 
 
 def test_a_handful_is_shown_but_not_judged(small_particles, tmp_path):
-    page = write_data_report(small_particles, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert write_data_report(small_particles, tmp_path / "page.html") is None
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "12 particles are too few to judge" in page
     assert "Remarks on reading" not in page
     assert page.count('src="data:image/png;base64,') == 5
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_shell_says_what_the_page_says(noisy, tmp_path, capsys, as_json):
+    arguments = ["info", str(noisy.source.path), "--no-invert", "--report", str(tmp_path / "page.html")]
+    assert run_command([*arguments, "--json"] if as_json else arguments) == 0
+    said = capsys.readouterr().out
+    if as_json:
+        facts = json.loads(said)
+        assert facts["invert"] is False
+        said = "\n".join([facts["images_say"], *facts["warnings"]])
+    assert "The images contradict the contrast" in said
+    assert "Read them with invert=True (--invert)." in said

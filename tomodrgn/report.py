@@ -14,7 +14,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import describe_particles
 from tomodrgn.volumes.assumptions import MIN_PARTICLES, TITLES, AssumptionCheck, compare_assumptions
 
-__all__ = ["write_data_report"]
+__all__ = ["too_few", "write_data_report"]
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; }
@@ -44,7 +44,7 @@ def write_data_report(
     remarks: Sequence[str] = (),
     overwrite: bool = False,
     seed: int = 0,
-) -> Path:
+) -> AssumptionCheck | None:
     """Write a page that tells whether particles were read right: verdict, warnings, summary and figures.
 
     The page is one HTML file, with its figures inside; it needs nothing from elsewhere.
@@ -64,7 +64,7 @@ def write_data_report(
 
     Returns
     -------
-    The path of the page.
+    What the images say of the flags, as on the page; None of fewer than 16 particles.
 
     Raises
     ------
@@ -79,7 +79,12 @@ def write_data_report(
     page = _page(particles, check, remarks)
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return path
+    return check
+
+
+def too_few(particles: ParticleSet) -> str:
+    """What is said of a set too small to be judged."""
+    return f"{len(particles)} particles are too few to judge how their images were made; {MIN_PARTICLES} are enough."
 
 
 def _page(particles: ParticleSet, check: AssumptionCheck | None, remarks: Sequence[str]) -> str:
@@ -105,10 +110,7 @@ def _page(particles: ParticleSet, check: AssumptionCheck | None, remarks: Sequen
 
 def _verdict(particles: ParticleSet, check: AssumptionCheck | None) -> list[str]:
     if check is None:
-        words = (
-            f"{len(particles)} particles are too few to judge how their images were made; {MIN_PARTICLES} are enough."
-        )
-        return [f'<p class="verdict">{words}</p>']
+        return [f'<p class="verdict">{too_few(particles)}</p>']
     kind = "bad" if check.warnings else "good" if check.decided else ""
     said = f"{escape(check.verdict)}<br>{escape(check.best_setting)}"
     return [f'<p class="verdict {kind}">{said}</p>', *_list("Warnings", check.warnings)]

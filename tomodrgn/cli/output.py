@@ -78,6 +78,7 @@ def print_facts(facts: dict[str, Any]) -> None:
         "pixel size": f"{facts['pixel_size_angst']} angstrom/px",
         "CTF premultiplied": yes_no[facts["ctf_premultiplied"]],
         "dose weighted": yes_no[facts["dose_weighted"]],
+        "contrast inverted": yes_no[facts["invert"]] + " (on reading)",
         "tilts per particle": f"min {tilts['min']}, median {tilts['median']:g}, max {tilts['max']}",
         "dose": "unknown" if dose[0] is None else f"{dose[0]:g} to {dose[1]:g} e/A^2",
         "tilt": "unknown" if angles[0] is None else f"{angles[0]:.1f} to {angles[1]:.1f} degrees",
@@ -91,6 +92,10 @@ def print_facts(facts: dict[str, Any]) -> None:
     print_table(rows)
     for remark in facts["remarks"]:
         print(f"remark: {remark}")
+    if "images_say" in facts:
+        print(facts["images_say"])
+        for warning in facts["warnings"]:
+            print(f"warning: {warning}")
 
 
 def write_tables(found: Inspection, *, ids: Path | None, images: Path | None, overwrite: bool) -> list[Path]:

@@ -72,17 +72,20 @@ def info(
             refuse_existing(path, overwrite=overwrite)
     found = inspect_particles(particles, **(data or InputOptions()).keywords())
     written = write_tables(found, ids=ids, images=images, overwrite=overwrite)
+    facts = found.facts()
     if report is not None:
-        from tomodrgn.report import write_data_report
+        from tomodrgn.report import too_few, write_data_report
 
         if found.missing is not None:
             raise found.missing
-        write_data_report(found.particles, report, remarks=found.remarks, overwrite=overwrite)
+        check = write_data_report(found.particles, report, remarks=found.remarks, overwrite=overwrite)
+        facts["images_say"] = too_few(found.particles) if check is None else f"{check.verdict} {check.best_setting}"
+        facts["warnings"] = [] if check is None else check.warnings
         written.append(report)
     if as_json:
-        print(json.dumps(found.facts(), indent=2))
+        print(json.dumps(facts, indent=2))
         return
-    print_facts(found.facts())
+    print_facts(facts)
     for path in written:
         print(f"wrote {path}")
 

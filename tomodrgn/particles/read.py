@@ -286,6 +286,7 @@ def describe_particles(particles: ParticleSet) -> dict[str, Any]:
         "pixel_size_angst": particles.pixel_size_angst,
         "ctf_premultiplied": particles.ctf_premultiplied,
         "dose_weighted": particles.dose_weighted,
+        "invert": particles.invert,
         "tilts_per_particle": {"min": int(counts.min()), "median": float(np.median(counts)), "max": int(counts.max())},
         "dose_range_e_per_angst2": span(particles.dose_e_per_angst2),
         "tilt_range_deg": span(particles.tilt_deg),
