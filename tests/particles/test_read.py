@@ -238,7 +238,7 @@ def test_described_as_json(real_set: Path, warp: WarpSeries) -> None:
     assert facts == {
         "dialect": "warptools", "particles": 40, "tomograms": 4, "images": 1430, "box_px": 32, "pixel_size_angst": 12.0,
         "stack_box_px": 32,
-        "ctf_premultiplied": True, "dose_weighted": True, "invert": True,
+        "ctf_premultiplied": True, "dose_weighted": True, "invert": False,
         "tilts_per_particle": {"min": 34, "median": 36.0, "max": 37},
     }  # fmt: skip
     facts = describe_particles(read_particles(warp.path))
