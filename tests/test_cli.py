@@ -50,7 +50,7 @@ def test_info_of_the_real_set(real_set, capsys):
     }
     assert {name: facts[name] for name in wanted} == wanted
     assert facts["stack_box_px"] == 32
-    told = {"stack_box_px", "dose_range_e_per_angst2", "tilt_range_deg", "columns", "image_stacks", "remarks"}
+    told = {"stack_box_px", "invert", "dose_range_e_per_angst2", "tilt_range_deg", "columns", "image_stacks", "remarks"}
     assert set(facts) == {*wanted, *told}
     assert run_command(["info", str(real_set)]) == 0
     text = capsys.readouterr().out
