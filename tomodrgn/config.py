@@ -134,8 +134,16 @@ class TrainConfig(Config):
     """Seed of the initial weights, the order of particles and the latent noise."""
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     """Kind of device."""
-    devices: Annotated[int, Field(ge=1, le=1)] = 1
-    """Number of devices."""
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Number of devices on each node, each with a process of its own; they share every batch."""
+    num_nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Number of nodes, on each of which torchrun or srun starts this command."""
+    cache: bool = True
+    """Read and transform images once and keep them in half precision; otherwise in each epoch."""
+    cache_gib: Annotated[float, Field(ge=0)] = 4.0
+    """Memory for these images on a node, in GiB; more of them go to a temporary file."""
+    cache_dir: str | None = None
+    """Folder of that file, best on a disk of the node itself; none given: the run folder."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Arithmetic of the networks; auto is bf16-mixed on CUDA and 32-true elsewhere."""
     points_per_chunk: Annotated[int | None, Field(ge=64)] = None

@@ -11,7 +11,14 @@ from tests.model.small_models import batch_of, model
 from tomodrgn.config import TrainConfig
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.preprocess import FourierBatch
-from tomodrgn.training.step import chunk_size, split_tilts, splits_tilts, training_step
+from tomodrgn.training.step import (
+    StepNoise,
+    chunk_size,
+    draw_noise,
+    split_tilts,
+    splits_tilts,
+    training_step,
+)
 
 BETA = 0.7
 
@@ -25,11 +32,20 @@ def gradients(network: TiltSeriesVae) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
+def noise_of(batch: FourierBatch, network: TiltSeriesVae, seed: int) -> StepNoise:
+    counts = batch.owner.bincount(minlength=batch.n_particles).tolist()
+    return draw_noise(counts, network.config.z_dim, torch.Generator().manual_seed(seed))
+
+
+def drawn_halves(batch: FourierBatch, seed: int) -> tuple[FourierBatch, FourierBatch]:
+    return split_tilts(batch, torch.rand(len(batch.owner), generator=torch.Generator().manual_seed(seed)))
+
+
 def stepped(batch: FourierBatch, network: TiltSeriesVae, **options: object) -> tuple[dict[str, torch.Tensor], object]:
     network.zero_grad()
     fabric = Fabric(accelerator="cpu", devices=1)
     config = TrainConfig(**({"points_per_chunk": 10**6} | options))
-    losses = training_step(fabric, network, batch, config, beta=BETA, noise=torch.Generator().manual_seed(5))
+    losses = training_step(fabric, network, batch, config, beta=BETA, noise=noise_of(batch, network, 5))
     return gradients(network), losses
 
 
@@ -56,7 +72,7 @@ def test_loss_and_gradients_are_those_of_the_definition(batch, z_dim):
     found, losses = stepped(batch, network, split_tilts=False)
     network.zero_grad()
     mean, log_variance = network.encode(batch)
-    draw = torch.randn(4, z_dim, generator=torch.Generator().manual_seed(5))
+    draw = noise_of(batch, network, 5).latents
     z = mean + draw * torch.exp(log_variance / 2)
     points = batch.points()
     predicted = torch.view_as_complex(network.decode(points.coordinates, points.owner, z))
@@ -95,7 +111,7 @@ def test_noise_of_the_latent_follows_its_generator(batch):
     assert first == again
     other = training_step(
         Fabric(accelerator="cpu", devices=1), network, batch, TrainConfig(), beta=BETA,
-        noise=torch.Generator().manual_seed(6),
+        noise=noise_of(batch, network, 6),
     )  # fmt: skip
     assert float(other.total) != first
 
@@ -103,7 +119,7 @@ def test_noise_of_the_latent_follows_its_generator(batch):
 def test_reconstruction_is_judged_by_tilts_that_were_not_encoded(batch):
     """With a latent that says nothing, the loss is that of the second half's points alone."""
     network = model()
-    _, second = split_tilts(batch, torch.Generator().manual_seed(5))
+    _, second = drawn_halves(batch, 5)
     with torch.no_grad():
         network.from_latent.weight.zero_()
         points = second.points()
@@ -122,6 +138,7 @@ def made_up(counts: list[int]) -> FourierBatch:
     row = torch.arange(n).float()
     return FourierBatch(
         particles=torch.arange(len(counts)),
+        image_rows=torch.arange(n),
         owner=torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)),
         slot=torch.cat([torch.arange(count) for count in counts]),
         values=torch.complex(row, -row)[:, None] + torch.zeros(n, 2),
@@ -144,7 +161,7 @@ def images(batch: FourierBatch) -> list[int]:
 def test_split_halves_each_particle_and_puts_single_tilts_on_both_sides(seed):
     counts = [*np.random.default_rng(seed).integers(1, 42, 60).tolist(), 1, 2, 3, 41]
     batch = made_up(counts)
-    first, second = split_tilts(batch, torch.Generator().manual_seed(seed))
+    first, second = drawn_halves(batch, seed)
     for half in (first, second):
         assert half.n_particles == len(counts)
         assert half.owner.tolist() == [int(batch.owner[i]) for i in images(half)]
@@ -166,7 +183,7 @@ def test_split_is_random_and_follows_its_generator():
     batch = made_up([6] * 50)
 
     def drawn(seed: int) -> list[int]:
-        return images(split_tilts(batch, torch.Generator().manual_seed(seed))[0])
+        return images(drawn_halves(batch, seed)[0])
 
     assert drawn(1) == drawn(1) != drawn(2)
     often = np.bincount(np.concatenate([drawn(seed) for seed in range(200)]), minlength=300).reshape(50, 6).sum(axis=0)

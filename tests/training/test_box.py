@@ -45,13 +45,14 @@ def test_run_written_before_there_were_boxes_opens(small_particles, tmp_path):
     (old.folder / "run.json").write_text(json.dumps(settings))
     again = td.Run.open(old.folder)
     assert (again.particles.box_px, again.particles.stack_box_px) == (32, 32)
-    np.testing.assert_allclose(embed_particles(again, small_particles).mu, again.latents().mu, atol=1e-5)
+    # Those of the training are made from images that it keeps in half precision.
+    np.testing.assert_allclose(embed_particles(again, small_particles).mu, again.latents().mu, atol=1e-3)
 
 
 def test_embedding_crops_larger_images_of_the_same_field(run, small_particles):
     """Particles at their own box, at a third one and at the run's have the same latents: those of the run."""
     for particles in (small_particles, small_particles.cropped_to(12), small_particles.cropped_to(16)):
-        np.testing.assert_allclose(embed_particles(run, particles).mu, run.latents().mu, atol=1e-5)
+        np.testing.assert_allclose(embed_particles(run, particles).mu, run.latents().mu, atol=1e-3)
 
 
 def test_embedding_refuses_another_field_or_fewer_pixels(run, small_particles, tmp_path):

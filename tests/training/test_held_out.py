@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 import tomodrgn as td
@@ -73,7 +74,9 @@ def test_loss_is_that_of_the_definition(halves):
         predicted = model.decode(points.coordinates, points.owner, mean)
     squares = (points.transfer[:, None] * predicted - points.target).square().sum(dim=1)
     expected = float(points.weights @ squares / points.weights.sum())
-    found = held_out_loss(model, preprocessor, held, beta=0.5, points_per_chunk=777)
+    found = held_out_loss(
+        model, preprocessor, held, Fabric(accelerator="cpu", devices=1), beta=0.5, points_per_chunk=777
+    )
     assert found["reconstruction"] == pytest.approx(expected, rel=1e-4)
     assert found["total"] == pytest.approx(found["reconstruction"] + 0.5 * found["kl"])
     assert run.history["reconstruction"].iloc[-1] == pytest.approx(expected, rel=1e-4)

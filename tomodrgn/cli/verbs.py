@@ -121,6 +121,7 @@ def train(
     overwrite
         Replace a run that is there already.
     """
+    from tomodrgn.training.devices import is_first_process
     from tomodrgn.training.train import train as train_run
 
     linear = linear_options(model, vae, linear, resume=resume)
@@ -153,7 +154,8 @@ def train(
             progress=progress,
             should_stop=stop,
         )
-    print_run(finished)
+    if is_first_process():
+        print_run(finished)
 
 
 @app.command

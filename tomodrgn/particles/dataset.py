@@ -5,9 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +18,17 @@ from torch import Tensor
 from tomodrgn.io import mrc
 from tomodrgn.particles.particle_set import ParticleSet
 
-__all__ = ["RawBatch", "TiltDataset", "sample_batches"]
+__all__ = ["Choice", "RawBatch", "TiltBatch", "TiltDataset", "prefetch", "sample_batches"]
 
 OPEN_STACKS = 256
 
+Choice = tuple[np.ndarray, list[np.ndarray]]
+"""What a batch is to hold: positions of particles, and of each particle the rows of its images."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class RawBatch:
-    """Tilt images of a few particles as they are on disk.
+class TiltBatch:
+    """Which tilt images of which particles a batch holds.
 
     Parameters
     ----------
@@ -34,14 +38,40 @@ class RawBatch:
         Rows of the images in the ParticleSet, particle after particle, (i,).
     owner
         For each image the position of its particle in `particles`, (i,).
-    images
-        Raw contrast, (i, d, d) float32, with the side that they have on disk.
     """
 
     particles: Int64[Tensor, " b"]
     image_rows: Int64[Tensor, " i"]
     owner: Int64[Tensor, " i"]
+
+    def pinned(self: Batch) -> Batch:
+        """The same in page-locked memory, from which a CUDA device copies while it computes."""
+        return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+Batch = TypeVar("Batch", bound=TiltBatch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawBatch(TiltBatch):
+    """Tilt images of a few particles as they are on disk.
+
+    Parameters
+    ----------
+    images
+        Raw contrast, (i, d, d) float32, with the side that they have on disk.
+    """
+
     images: Float32[Tensor, "i d d"]
+
+
+def index_tensors(particles: np.ndarray, image_rows: list[np.ndarray]) -> dict[str, Tensor]:
+    """The fields of a TiltBatch."""
+    return {
+        "particles": torch.from_numpy(np.asarray(particles, dtype=np.int64)),
+        "image_rows": torch.from_numpy(np.concatenate([np.empty(0, np.int64), *image_rows])),
+        "owner": torch.from_numpy(np.repeat(np.arange(len(particles)), [len(r) for r in image_rows]).astype(np.int64)),
+    }
 
 
 class TiltDataset:
@@ -93,14 +123,8 @@ class TiltDataset:
 
     def read_batch(self, particles: np.ndarray, image_rows: list[np.ndarray]) -> RawBatch:
         """The given images of the given particles (one array of image rows each)."""
-        rows = np.concatenate(image_rows)
-        owner = np.repeat(np.arange(len(particles)), [len(r) for r in image_rows])
-        return RawBatch(
-            particles=torch.from_numpy(np.asarray(particles, dtype=np.int64)),
-            image_rows=torch.from_numpy(rows),
-            owner=torch.from_numpy(owner),
-            images=torch.from_numpy(self.read_images(rows)),
-        )
+        index = index_tensors(particles, image_rows)
+        return RawBatch(**index, images=torch.from_numpy(self.read_images(index["image_rows"].numpy())))
 
     def _stack(self, stack: int) -> np.ndarray:
         if stack not in self._open:
@@ -110,41 +134,53 @@ class TiltDataset:
         self._open.move_to_end(stack)
         return self._open[stack]
 
-    def batches(self, choices: Iterable[tuple[np.ndarray, list[np.ndarray]]]) -> Iterator[RawBatch]:
-        """Read batches a few ahead of their use, in a thread of its own, whose errors are raised here.
+    def batches(self, choices: Iterable[Choice], *, pin: bool = False) -> Iterator[RawBatch]:
+        """Read batches a few ahead of their use; see `prefetch`."""
+        return prefetch(self.read_batch, choices, pin=pin)
 
-        Parameters
-        ----------
-        choices
-            For each batch the particle positions and, for each particle, its image rows; see `sample_batches`.
-        """
-        ready: queue.Queue[RawBatch | BaseException | None] = queue.Queue(maxsize=2)
-        stop = threading.Event()
 
-        def put(item: RawBatch | BaseException | None) -> None:
-            while not stop.is_set():
-                with suppress(queue.Full):
-                    ready.put(item, timeout=0.1)
-                    return
+def prefetch(
+    read_batch: Callable[[np.ndarray, list[np.ndarray]], Batch], choices: Iterable[Choice], *, pin: bool = False
+) -> Iterator[Batch]:
+    """Read batches a few ahead of their use, in a thread of its own, whose errors are raised here.
 
-        def read() -> None:
-            try:
-                for particles, rows in choices:
-                    if stop.is_set():
-                        return
-                    put(self.read_batch(particles, rows))
-                put(None)
-            except BaseException as error:  # handed to the consumer, which raises it
-                put(error)
+    Parameters
+    ----------
+    read_batch
+        Reads one batch.
+    choices
+        For each batch the particle positions and, for each particle, its image rows; see `sample_batches`.
+    pin
+        Give batches in page-locked memory.
+    """
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=2)
+    stop = threading.Event()
 
-        threading.Thread(target=read, name="read-tilt-images", daemon=True).start()
+    def put(item: Batch | BaseException | None) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def read() -> None:
         try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
+            for particles, rows in choices:
+                if stop.is_set():
+                    return
+                batch = read_batch(particles, rows)
+                put(batch.pinned() if pin else batch)
+            put(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            put(error)
+
+    threading.Thread(target=read, name="read-tilt-images", daemon=True).start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
 
 
 def sample_batches(
@@ -154,7 +190,7 @@ def sample_batches(
     tilts_per_particle: int | None = None,
     tilt_sampling: str = "random",
     generator: np.random.Generator | None = None,
-) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+) -> list[Choice]:
     """Which particles, and which of their images, form each batch of an epoch.
 
     Parameters

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int, Int64
 from torch import Tensor
 
 from tomodrgn.imaging import fourier, grid, gridding
-from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.preprocess import FourierBatch, Preprocessor
 
 __all__ = ["GriddingSums", "grid_particles"]
@@ -92,7 +92,6 @@ def grid_particles(preprocessor: Preprocessor, half_sets: Int[np.ndarray, " k"])
     particles = preprocessor.particles
     sums = GriddingSums(particles.box_px, preprocessor.padding, preprocessor.device)
     half_of = torch.from_numpy(np.asarray(half_sets, dtype=np.int64)).to(preprocessor.device)
-    for raw in TiltDataset(particles).batches(sample_batches(particles, BATCH_PARTICLES)):
-        batch = preprocessor(raw)
+    for batch in preprocessor.batches(sample_batches(particles, BATCH_PARTICLES)):
         sums.add(batch, half_of[batch.particles][batch.owner])
     return sums

@@ -11,6 +11,8 @@ if dose weighted, both, or nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +23,8 @@ from torch import Tensor
 
 from tomodrgn.config import PreprocessConfig
 from tomodrgn.imaging import ctf, dose, fourier, grid
-from tomodrgn.particles.dataset import RawBatch, TiltDataset
+from tomodrgn.particles.dataset import Choice, RawBatch, TiltDataset
+from tomodrgn.particles.image_cache import CachedBatch, ImageCache
 from tomodrgn.particles.particle_set import ParticleSet
 
 __all__ = ["IMAGE_FIELDS", "DecodePoints", "FourierBatch", "Preprocessor", "estimate_scale"]
@@ -52,7 +55,7 @@ class DecodePoints:
         return [DecodePoints(**dict(zip(names, piece, strict=True))) for piece in pieces]
 
 
-IMAGE_FIELDS = ("owner", "slot", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
+IMAGE_FIELDS = ("image_rows", "owner", "slot", "values", "ctf", "exposure", "image_weights", "kept", "rotations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class FourierBatch:
 
     particles: Int64[Tensor, " b"]
     """Positions of the particles in their ParticleSet."""
+    image_rows: Int64[Tensor, " i"]
+    """Rows of the images in the ParticleSet."""
     owner: Int64[Tensor, " i"]
     """For each image the position of its particle in the batch."""
     slot: Int64[Tensor, " i"]
@@ -151,6 +156,8 @@ class Preprocessor:
         Standard deviation of the raw Fourier coefficients, by which they are divided; see `estimate_scale`.
     padding
         Images are zero-padded by this factor before the transform (1 for training, 2 for backprojection).
+    cache
+        Coefficients that a preprocessor of the same set and options has made, read in place of the stacks.
     """
 
     def __init__(
@@ -161,8 +168,9 @@ class Preprocessor:
         scale: float,
         padding: int = 1,
         device: torch.device | str = "cpu",
+        cache: ImageCache | None = None,
     ) -> None:
-        self.particles, self.config, self.scale, self.padding = particles, config, scale, padding
+        self.particles, self.config, self.scale, self.padding, self.cache = particles, config, scale, padding, cache
         self.device = torch.device(device)
         self.grid = grid.HalfGrid.of_image(particles.box_px * padding, max_radius=config.max_radius).to(device)
         self._window = _window(particles.box_px, config).to(device)
@@ -175,15 +183,28 @@ class Preprocessor:
         self._image_scale = torch.tensor(particles.image_scale, device=device)
         self._ctf = None if particles.ctf is None else torch.tensor(particles.ctf.table(), device=device)
 
-    def __call__(self, raw: RawBatch) -> FourierBatch:
-        """Fourier coefficients, CTF and weights of the images of a raw batch."""
+    def with_cache(self, cache: ImageCache | None) -> Preprocessor:
+        """The same, reading coefficients from a cache (None: from the stacks)."""
+        other = copy(self)
+        other.cache = cache
+        return other
+
+    def batches(self, choices: Iterable[Choice]) -> Iterator[FourierBatch]:
+        """Batches of the given particles and images, from the cache or the stacks, read a few ahead of their use."""
+        source = self.cache or TiltDataset(self.particles)
+        for raw in source.batches(choices, pin=self.device.type == "cuda"):
+            yield self(raw)
+
+    def __call__(self, raw: RawBatch | CachedBatch) -> FourierBatch:
+        """Fourier coefficients, CTF and weights of the images of a batch."""
         rows, owner, chosen = (x.to(self.device, non_blocking=True) for x in (raw.image_rows, raw.owner, raw.particles))
         exposure, kept = self._exposure(rows)
         return FourierBatch(
             particles=chosen,
+            image_rows=rows,
             owner=owner,
             slot=rows - self._first[chosen[owner]],
-            values=self._transform(raw.images.to(self.device, non_blocking=True), rows),
+            values=self.coefficients(raw),
             ctf=self._transfer(rows),
             exposure=exposure,
             image_weights=self._image_weights(rows),
@@ -198,6 +219,13 @@ class Preprocessor:
     def window_power(self) -> float:
         """Mean square of the window: what it leaves of the power of white noise."""
         return float(self._window.square().mean())
+
+    def coefficients(self, raw: RawBatch | CachedBatch) -> Complex64[Tensor, "i p"]:
+        """Observed coefficients of the images of a batch, centred and scaled."""
+        if isinstance(raw, CachedBatch):
+            return torch.view_as_complex(raw.coefficients.to(self.device, non_blocking=True).float())
+        images, rows = (x.to(self.device, non_blocking=True) for x in (raw.images, raw.image_rows))
+        return self._transform(images, rows)
 
     def _transform(self, images: Tensor, rows: Tensor) -> Tensor:
         windowed = _windowed(fourier.fourier_crop(images, self.particles.box_px), self._window)

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from tomodrgn.io import mrc
 from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.vae import TiltSeriesVae
-from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
-from tomodrgn.training.devices import default_device
+from tomodrgn.training.devices import default_device, own_share, sum_over_processes
 from tomodrgn.training.linear_run import embed_linearly
 from tomodrgn.training.run import Run
 
-__all__ = ["embed_particles", "encode_all", "load_model", "particles_at_box"]
+__all__ = ["embed_particles", "encode_all", "give_components", "load_model", "particles_at_box"]
 
 
 def embed_particles(
@@ -74,18 +75,24 @@ def particles_at_box(run: Run, particles: ParticleSet) -> ParticleSet:
 
 
 @torch.no_grad()
-def encode_all(model: TiltSeriesVae, preprocessor: Preprocessor, *, batch_size: int = 64) -> Latents:
+def encode_all(
+    model: TiltSeriesVae, preprocessor: Preprocessor, *, batch_size: int = 64, fabric: Fabric | None = None
+) -> Latents:
     """Latents of all particles of a preprocessor's set, in its order, from all tilts.
 
-    Pooling "concatenate" takes as many of the first tilts as it has places for.
+    Pooling "concatenate" takes as many of the first tilts as it has places for. Of many processes (those of `fabric`)
+    each encodes its share of the batches, and all get all latents.
     """
     particles = preprocessor.particles
-    mu = np.empty((len(particles), model.config.z_dim), dtype=np.float32)
-    logvar = np.empty_like(mu)
-    for raw in TiltDataset(particles).batches(sample_batches(particles, batch_size)):
-        mean, log_variance = model.encode(preprocessor(raw))
-        rows = raw.particles.numpy()
-        mu[rows], logvar[rows] = mean.float().cpu().numpy(), log_variance.float().cpu().numpy()
+    choices = sample_batches(particles, batch_size)
+    if fabric is not None:
+        choices = choices[own_share(fabric, len(choices))]
+    found = torch.zeros(2, len(particles), model.config.z_dim, device=preprocessor.device)
+    for batch in preprocessor.batches(choices):
+        found[:, batch.particles] = torch.stack(model.encode(batch)).float()
+    if fabric is not None:
+        found = sum_over_processes(fabric, found)
+    mu, logvar = found.cpu().numpy()
     return Latents(particle_id=particles.particle_id, mu=mu, logvar=logvar)
 
 
@@ -103,11 +110,18 @@ def build_model(run: Run) -> TiltSeriesVae:
         model.set_consensus(torch.from_numpy(mrc.read_volume(run.folder / "consensus.mrc")[0]))
     if run.subspace_path.is_file():
         model.set_subspace(LinearSubspace.from_tensors(load_file(run.subspace_path)))
-    elif run.component_path.is_file():
-        box = settings["box_px"]
-        stack = np.array(mrc.open_stack(run.component_path), dtype=np.float32)
-        model.set_components(torch.from_numpy(stack.reshape(-1, box, box, box)))
+    else:
+        give_components(run, model)
     return model
+
+
+def give_components(run: Run, model: TiltSeriesVae) -> None:
+    """Give a model the maps of its latent coordinates from the run folder, if they are there."""
+    if run.component_path.is_file():
+        box = run.settings["box_px"]
+        stack = np.array(mrc.open_stack(run.component_path), dtype=np.float32)
+        volumes = torch.from_numpy(stack.reshape(-1, box, box, box))
+        model.set_components(volumes.to(next(model.parameters()).device))
 
 
 def load_model(run: Run, epoch: int | None = None) -> TiltSeriesVae:

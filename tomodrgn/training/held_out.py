@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool
+from lightning_fabric import Fabric
 
 from tomodrgn.config import TrainConfig
 from tomodrgn.model.loss import kl_divergence, weighted_squared_error
-from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
+from tomodrgn.training.devices import own_share, sum_over_processes
 
 __all__ = ["held_out_loss", "held_out_tilts", "trained_tilts"]
 
@@ -39,7 +41,13 @@ def trained_tilts(particles: ParticleSet, config: TrainConfig) -> tuple[Particle
 
 @torch.no_grad()
 def held_out_loss(
-    model: Any, preprocessor: Preprocessor, held: Bool[np.ndarray, " n"], *, beta: float, points_per_chunk: int
+    model: Any,
+    preprocessor: Preprocessor,
+    held: Bool[np.ndarray, " n"],
+    fabric: Fabric,
+    *,
+    beta: float,
+    points_per_chunk: int,
 ) -> dict[str, float]:
     """Mean losses of the held-out tilts, under the latent means that the other tilts give.
 
@@ -51,14 +59,15 @@ def held_out_loss(
         Of all images.
     held
         Of `held_out_tilts`.
+    fabric
+        Its processes share the particles.
     """
     particles = preprocessor.particles
     chosen = torch.from_numpy(held).to(preprocessor.device)
-    error, norm, divergence = (torch.zeros((), device=preprocessor.device) for _ in range(3))
-    n_points = 0
-    for raw in TiltDataset(particles).batches(sample_batches(particles, BATCH_PARTICLES)):
-        batch = preprocessor(raw)
-        own = chosen[raw.image_rows.to(preprocessor.device)]
+    error, norm, divergence, n_points = sums = torch.zeros(4, device=preprocessor.device).unbind()
+    choices = sample_batches(particles, BATCH_PARTICLES)
+    for batch in preprocessor.batches(choices[own_share(fabric, len(choices))]):
+        own = chosen[batch.image_rows]
         mean, log_variance = model.encode(batch.take_images(~own))
         points = batch.take_images(own).points()
         for chunk in points.split(points_per_chunk):
@@ -66,5 +75,6 @@ def held_out_loss(
         norm += points.weights.sum()
         n_points += len(points)
         divergence += kl_divergence(mean.float(), log_variance.float()).sum()
-    reconstruction, kl = float(error / norm), float(divergence) / n_points
+    error, norm, divergence, n_points = sum_over_processes(fabric, torch.stack(sums)).double().unbind()
+    reconstruction, kl = float(error / norm), float(divergence / n_points)
     return {"reconstruction": reconstruction, "kl": kl, "total": reconstruction + beta * kl}

@@ -14,7 +14,7 @@ from tomodrgn.training.run import Run
 __all__ = ["FREE", "check_same_particles", "resumed_options"]
 
 # Options that may change from one part of a training to the next: where it is computed, not what.
-FREE = ("epochs", "accelerator", "devices", "points_per_chunk")
+FREE = ("epochs", "accelerator", "devices", "num_nodes", "points_per_chunk", "cache_gib", "cache_dir")
 ARRAYS = {
     "offsets": "number of tilt images",
     "rotations": "rotations",
@@ -29,6 +29,8 @@ def resumed_options(
     run: Run, model: VaeConfig | None, preprocess: PreprocessConfig | None, training: TrainConfig | None
 ) -> TrainConfig:
     """The training options with which a run goes on: its own, but for more epochs and the kind of machine.
+
+    The number of devices and of nodes is not the run's but what is asked for now, or 1.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def resumed_options(
             f"Got {', '.join(differing)}, expected the options with which run {run.folder} was started; only --epochs "
             "may grow. Leave them out, or start another run."
         )
-    return own.model_copy(update=changes)
+    machine = training if training is not None else TrainConfig()
+    return own.model_copy(update={**changes, "devices": machine.devices, "num_nodes": machine.num_nodes})
 
 
 def check_same_particles(run: Run, particles: ParticleSet) -> None:

@@ -20,10 +20,10 @@ from tomodrgn.io.atomic import replacing
 from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.pooling import mean_by_owner
 from tomodrgn.model.vae import TiltSeriesVae
-from tomodrgn.particles.dataset import RawBatch, TiltDataset, sample_batches
+from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.gridding import GriddingSums
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.preprocess import Preprocessor
+from tomodrgn.particles.preprocess import FourierBatch, Preprocessor
 from tomodrgn.training.linear_run import load_subspace
 from tomodrgn.training.run import Run
 from tomodrgn.training.step import split_tilts
@@ -120,25 +120,26 @@ def read_start(folder: Path | str, particles: ParticleSet, model: VaeConfig) -> 
 
 
 def _start_at_zero(model: TiltSeriesVae, preprocessor: Preprocessor, seed: int) -> None:
-    seen = [model.seen_by_encoder(preprocessor(raw)) for raw in _some_batches(preprocessor, seed)]
+    seen = [model.seen_by_encoder(batch) for batch in _some_batches(preprocessor, seed)]
     square = torch.stack([part.square().mean() for part in seen]).mean()
     mean = torch.stack([part.mean(dim=0) for part in seen]).mean(dim=0)
     model.start_encoder_at_zero(mean, float(square.sqrt()))
 
 
-def _some_batches(preprocessor: Preprocessor, seed: int) -> Iterator[RawBatch]:
+def _some_batches(preprocessor: Preprocessor, seed: int) -> Iterator[FourierBatch]:
     """All tilts of up to `MAX_PARTICLES` particles drawn at random."""
-    dataset, order = TiltDataset(preprocessor.particles), np.random.default_rng([seed, 0])
-    chosen = sample_batches(dataset.particles, BATCH_PARTICLES, generator=order)[: MAX_PARTICLES // BATCH_PARTICLES]
-    yield from dataset.batches(chosen)
+    order = np.random.default_rng([seed, 0])
+    chosen = sample_batches(preprocessor.particles, BATCH_PARTICLES, generator=order)
+    return preprocessor.batches(chosen[: MAX_PARTICLES // BATCH_PARTICLES])
 
 
 def _start_encoder(model: TiltSeriesVae, preprocessor: Preprocessor, seed: int) -> None:
     generator = torch.Generator(device=preprocessor.device).manual_seed(seed)
     means: tuple[list[Tensor], list[Tensor]] = ([], [])
     squares = []
-    for raw in _some_batches(preprocessor, seed):
-        for half, collected in zip(split_tilts(preprocessor(raw), generator), means, strict=True):
+    for batch in _some_batches(preprocessor, seed):
+        draws = torch.rand(len(batch.owner), generator=generator, device=generator.device)
+        for half, collected in zip(split_tilts(batch, draws), means, strict=True):
             seen = model.seen_by_encoder(half)
             collected.append(mean_by_owner(seen, half.owner, half.n_particles))
             squares.append(seen.square().mean())
@@ -151,8 +152,9 @@ def _components(model: TiltSeriesVae, preprocessor: Preprocessor, seed: int) -> 
     n = min(model.config.z_dim, MAX_COMPONENTS)
     sums = [GriddingSums(particles.box_px, preprocessor.padding, device) for _ in range(n)]
     generator = torch.Generator(device=device).manual_seed(seed + 1)
-    for raw in TiltDataset(particles).batches(sample_batches(particles, BATCH_PARTICLES)):
-        first, second = split_tilts(preprocessor(raw), generator)
+    for batch in preprocessor.batches(sample_batches(particles, BATCH_PARTICLES)):
+        draws = torch.rand(len(batch.owner), generator=generator, device=generator.device)
+        first, second = split_tilts(batch, draws)
         for number, (encoded, shown) in enumerate(((first, second), (second, first)), start=1):
             latent = model.encode(encoded)[0][shown.owner]  # (i, z)
             residual = model.residual(shown)

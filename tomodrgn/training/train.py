@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,22 +17,34 @@ from lightning_fabric import Fabric
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.model.vae import TiltSeriesVae
-from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
+from tomodrgn.training.cached_images import cache_images
 from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
-from tomodrgn.training.devices import default_device
-from tomodrgn.training.embed import build_model, encode_all, particles_at_box
+from tomodrgn.training.devices import (
+    is_first_process,
+    launch,
+    on_first_process,
+    own_share,
+    share_weights,
+    sum_gradients,
+    sum_over_processes,
+)
+from tomodrgn.training.embed import build_model, encode_all, give_components, particles_at_box
 from tomodrgn.training.held_out import held_out_loss, trained_tilts
 from tomodrgn.training.lock import hold_run
+from tomodrgn.training.losses import EpochLosses, with_epoch
 from tomodrgn.training.new_run import create_run
 from tomodrgn.training.resume import check_same_particles, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 from tomodrgn.training.schedules import full_learning_rate, rates_at
 from tomodrgn.training.start import start_model
-from tomodrgn.training.step import StepLoss, chunk_size, training_step
+from tomodrgn.training.step import chunk_size, draw_noise, training_step
 
 __all__ = ["TrainProgress", "train"]
+
+STOP_INTERVAL = 8  # batches between two agreements of many processes whether to stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +88,8 @@ def train(
     progress
         Called after every batch, and once more when an epoch has been written, then with that epoch in its history.
     should_stop
-        Asked after every batch; True ends the training there. Finished epochs are kept, the present one is not.
+        Asked after every batch, and as images are first read; True ends the training there. Finished epochs are kept,
+        the present one is not.
 
     Returns
     -------
@@ -99,39 +114,64 @@ def train(
     else:
         training = training or TrainConfig()
         check_new_run(run, overwrite=overwrite)
-    default_device(training.accelerator)
-    with hold_run(run):
+    fabric = launch(training)
+
+    def prepare() -> None:
         if resume:
-            opened = Run.open(run).with_training(training)
-            particles = particles_at_box(opened, particles)
-        else:
-            opened = create_run(
-                run,
-                particles,
-                model=model or VaeConfig(),
-                preprocess=preprocess or PreprocessConfig(),
-                training=training,
-                overwrite=overwrite,
-            )
+            Run.open(run).with_training(training)
+            return
+        create_run(
+            run,
+            particles,
+            model=model or VaeConfig(),
+            preprocess=preprocess or PreprocessConfig(),
+            training=training,
+            overwrite=overwrite,
+        )
+
+    with ExitStack() as stack:
+        on_first_process(fabric, lambda: stack.enter_context(hold_run(run)))
+        on_first_process(fabric, prepare)
+        opened = Run.open(run)
         try:
-            return _train(opened, particles, progress=progress, should_stop=should_stop)
+            cropped = particles_at_box(opened, particles)
+            session, first_epoch = _begin(opened, cropped, fabric, progress=progress, should_stop=should_stop)
+            return _train(session, first_epoch)
         except KeyboardInterrupt:
-            opened.write_status("stopped", epoch=_last_epoch(opened))
+            _write_status(opened, "stopped", epoch=_last_epoch(opened))
             raise
         except BaseException as error:
-            opened.write_status("failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
+            _write_status(opened, "failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
             raise
 
 
-def _train(
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What the epochs of one call of `train` share."""
+
+    run: Run
+    fabric: Fabric
+    config: TrainConfig
+    network: TiltSeriesVae
+    model: Any  # the network, wrapped by Fabric
+    optimizer: Any
+    whole: Preprocessor  # of all images
+    trained: Preprocessor  # of those that are not held out
+    held: np.ndarray
+    progress: Callable[[TrainProgress], None] | None
+    should_stop: Callable[[], bool] | None
+
+
+def _begin(
     run: Run,
     particles: ParticleSet,
+    fabric: Fabric,
     *,
     progress: Callable[[TrainProgress], None] | None,
     should_stop: Callable[[], bool] | None,
-) -> Run:
+) -> tuple[_Session, int]:
+    """Model and data as they are before the first epoch that is left, and that epoch."""
     config = run.train_config
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=_precision(config))
     network = build_model(run)
     adam = _optimizer(network, config)
     model, optimizer = fabric.setup(network, adam)
@@ -140,56 +180,97 @@ def _train(
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
     trained, held = trained_tilts(particles, config)
-    preprocessor, whole = (
-        Preprocessor(p, run.preprocess_config, scale=run.settings["scale"], device=fabric.device)
-        for p in (trained, particles)
-    )
-    dataset = TiltDataset(trained)
+    options = {"scale": run.settings["scale"], "device": fabric.device}
+    whole = Preprocessor(particles, run.preprocess_config, **options)
+    cache = cache_images(whole, run.folder, config, fabric, should_stop=should_stop)
+    whole = part = whole.with_cache(cache)
+    if held.any():
+        part = Preprocessor(trained, run.preprocess_config, **options)
+        part = part.with_cache(None if cache is None else cache.take_images(np.flatnonzero(~held)))
     if first_epoch == 1:
-        start_model(run, network, preprocessor)
-    history = run.history.query("epoch < @first_epoch")
+        on_first_process(fabric, lambda: start_model(run, network, part))
+        if not fabric.is_global_zero:
+            give_components(run, network)
+        share_weights(fabric, network)
+    session = _Session(
+        run=run,
+        fabric=fabric,
+        config=config,
+        network=network,
+        model=model,
+        optimizer=optimizer,
+        whole=whole,
+        trained=part,
+        held=held,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    return session, first_epoch
 
+
+def _train(session: _Session, first_epoch: int) -> Run:
+    """The epochs that are left."""
+    run, fabric, config = session.run, session.fabric, session.config
+    history = run.history.query("epoch < @first_epoch")
     for epoch in range(first_epoch, config.epochs + 1):
         began = time.perf_counter()
-        choices = sample_batches(
-            trained,
-            config.batch_size,
-            tilts_per_particle=config.tilts_per_particle,
-            tilt_sampling=config.tilt_sampling,
-            generator=np.random.default_rng([config.seed, epoch]),
-        )
-        noise = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
-        losses: list[StepLoss] = []
-        model.train()
-        for raw in dataset.batches(choices):
-            rates = rates_at((epoch - 1 + len(losses) / len(choices)) / config.epochs, config, network.config.z_dim)
-            optimizer.param_groups[0]["lr"] = rates["learning_rate"]
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(training_step(fabric, model, preprocessor(raw), config, beta=rates["beta"], noise=noise))
-            optimizer.step()
-            state = TrainProgress(
-                epoch=epoch, epochs=config.epochs, batch=len(losses), batches=len(choices), history=history
-            )
-            if state.batch % max(1, state.batches // 10) == 0 or state.batch == state.batches:
-                _check_finite(run, losses, [trained.particle_id[chosen] for chosen, _ in choices], epoch)
-            _tell(run, state, progress)
-            if should_stop is not None and should_stop():
-                run.write_status("stopped", epoch=epoch - 1)
-                return run
-        split_losses = {"train": _mean_losses(losses, [len(chosen) for chosen, _ in choices])}
-        model.eval()
-        if held.any():
+        session.model.train()
+        losses, rates = _train_epoch(session, epoch, history)
+        if losses is None:
+            _write_status(run, "stopped", epoch=epoch - 1)
+            return run
+        split_losses = {"train": losses.mean()}
+        session.model.eval()
+        if session.held.any():
             split_losses["test"] = held_out_loss(
-                model, whole, held, beta=rates["beta"], points_per_chunk=chunk_size(config, fabric.device)
+                session.model,
+                session.whole,
+                session.held,
+                fabric,
+                beta=rates["beta"],
+                points_per_chunk=chunk_size(config, fabric.device),
             )
-        latents = encode_all(network, whole)
-        shared = {**rates, "seconds": time.perf_counter() - began}
-        history = _with_epoch(history, epoch, split_losses, shared)
-        write_checkpoint(run, epoch, model=network, optimizer=optimizer, latents=latents, history=history)
-        if progress is not None:
-            progress(replace(state, history=history))
-    run.write_status("finished", epoch=config.epochs, epochs=config.epochs)
+        latents = encode_all(session.network, session.whole, fabric=fabric)
+        history = with_epoch(history, epoch, split_losses, {**rates, "seconds": time.perf_counter() - began})
+        written = {"latents": latents, "history": history}
+        checkpoint = partial(write_checkpoint, run, epoch, model=session.network, optimizer=session.optimizer)
+        on_first_process(fabric, partial(checkpoint, **written))
+        _tell(session, epoch, len(losses), history)
+    _write_status(run, "finished", epoch=config.epochs, epochs=config.epochs)
     return run
+
+
+def _train_epoch(session: _Session, epoch: int, history: pd.DataFrame) -> tuple[EpochLosses | None, dict[str, float]]:
+    """One pass over the particles: its losses (None if it was stopped), and the rates at its end."""
+    fabric, config, z_dim = session.fabric, session.config, session.network.config.z_dim
+    particles = session.trained.particles
+    choices = sample_batches(
+        particles,
+        config.batch_size,
+        tilts_per_particle=config.tilts_per_particle,
+        tilt_sampling=config.tilt_sampling,
+        generator=np.random.default_rng([config.seed, epoch]),
+    )
+    shares = [own_share(fabric, len(chosen)) for chosen, _ in choices]
+    own = [(chosen[share], rows[share]) for (chosen, rows), share in zip(choices, shares, strict=True)]
+    generator = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
+    losses = EpochLosses(fabric, [particles.particle_id[chosen] for chosen, _ in choices])
+    rates = {}
+    for (_, rows), share, batch in zip(choices, shares, session.trained.batches(own), strict=True):
+        rates = rates_at((epoch - 1 + len(losses) / len(choices)) / config.epochs, config, z_dim)
+        session.optimizer.param_groups[0]["lr"] = rates["learning_rate"]
+        session.optimizer.zero_grad(set_to_none=True)
+        noise = draw_noise([len(r) for r in rows], z_dim, generator, share=share)
+        with fabric.no_backward_sync(session.model):
+            losses.add(training_step(fabric, session.model, batch, config, beta=rates["beta"], noise=noise))
+        sum_gradients(fabric, session.network)
+        session.optimizer.step()
+        if len(losses) % max(1, len(choices) // 10) == 0 or len(losses) == len(choices):
+            losses.check_finite(session.run, epoch)
+        _tell(session, epoch, len(losses), history, batches=len(choices))
+        if _must_stop(session, len(losses)):
+            return None, rates
+    return losses, rates
 
 
 def _optimizer(network: TiltSeriesVae, config: TrainConfig) -> torch.optim.Optimizer:
@@ -202,49 +283,30 @@ def _noise_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-def _precision(config: TrainConfig) -> Literal["32-true", "bf16-mixed"]:
-    if config.precision != "auto":
-        return config.precision
-    cuda = torch.cuda.is_available() and config.accelerator != "cpu"
-    return "bf16-mixed" if cuda else "32-true"
-
-
-def _check_finite(run: Run, losses: list[StepLoss], names: list[np.ndarray], epoch: int) -> None:
-    """Stop at the first batch whose loss is not finite; batches are given by their particle ids."""
-    finite = torch.stack([loss.total for loss in losses]).isfinite()
-    if finite.all():
+def _tell(session: _Session, epoch: int, batch: int, history: pd.DataFrame, *, batches: int | None = None) -> None:
+    """Tell watchers of a batch, or of a finished epoch (without `batches`)."""
+    if not session.fabric.is_global_zero:
         return
-    last = _last_epoch(run)
-    good = f"The last good checkpoint is {run.epoch_folder(last)}" if last else "No epoch was finished"
-    raise FloatingPointError(
-        f"Got a loss that is not finite in epoch {epoch}, first in the batch of particles "
-        f"{', '.join(names[int((~finite).nonzero()[0])])}. Look at their images and leave out what is damaged, or "
-        f"start another run with a lower learning rate (--learning-rate). {good}."
-    )
-
-
-def _mean_losses(losses: list[StepLoss], sizes: list[int]) -> dict[str, float]:
-    """Mean losses of an epoch over batches, weighted by their numbers of particles."""
-    table = torch.stack([torch.stack([loss.reconstruction, loss.kl, loss.total]) for loss in losses]).cpu().double()
-    weights = torch.tensor(sizes, dtype=torch.float64)
-    mean = (table * weights[:, None]).sum(dim=0) / weights.sum()
-    return dict(zip(("reconstruction", "kl", "total"), mean.tolist(), strict=True))
-
-
-def _with_epoch(
-    history: pd.DataFrame, epoch: int, split_losses: dict[str, dict[str, float]], shared: dict[str, float]
-) -> pd.DataFrame:
-    rows = [{"epoch": epoch, "split": split, **losses, **shared} for split, losses in split_losses.items()]
-    return pd.concat([history, pd.DataFrame(rows)])
-
-
-def _tell(run: Run, state: TrainProgress, progress: Callable[[TrainProgress], None] | None) -> None:
-    if state.batch == 1 or state.batch % max(1, state.batches // 10) == 0:
-        run.write_status(
-            "running", epoch=state.epoch - 1, epochs=state.epochs, batch=state.batch, batches=state.batches
+    if batches is not None and (batch == 1 or batch % max(1, batches // 10) == 0):
+        session.run.write_status("running", epoch=epoch - 1, epochs=session.config.epochs, batch=batch, batches=batches)
+    if session.progress is not None:
+        session.progress(
+            TrainProgress(
+                epoch=epoch, epochs=session.config.epochs, batch=batch, batches=batches or batch, history=history
+            )
         )
-    if progress is not None:
-        progress(state)
+
+
+def _must_stop(session: _Session, batch: int) -> bool:
+    """Whether any process is asked to stop; many of them agree on it now and then only."""
+    if session.should_stop is None or (session.fabric.world_size > 1 and batch % STOP_INTERVAL):
+        return False
+    return bool(sum_over_processes(session.fabric, torch.tensor(float(session.should_stop()))))
+
+
+def _write_status(run: Run, state: str, **details: object) -> None:
+    if is_first_process():
+        run.write_status(state, **details)
 
 
 def _last_epoch(run: Run) -> int:

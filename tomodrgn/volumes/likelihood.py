@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tomodrgn.config import PreprocessConfig
 from tomodrgn.imaging import ctf, dose, fourier, grid, gridding, resolution
-from tomodrgn.particles.dataset import TiltDataset, sample_batches
+from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.gridding import GriddingSums
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import IMAGE_FIELDS, FourierBatch, Preprocessor, estimate_scale
@@ -186,8 +186,7 @@ def _batches(particles: ParticleSet, *, padding: int) -> Iterator[FourierBatch]:
     config = PreprocessConfig(tilt_weighting=False, max_radius=0.5 * box / particles.box_px)
     plain = replace(particles, invert=False, dose_weighted=False)
     preprocess = Preprocessor(plain, config, scale=estimate_scale(plain, config, n_images=200), padding=padding)
-    for raw in TiltDataset(plain).batches(sample_batches(plain, BATCH_PARTICLES)):
-        batch = preprocess(raw)
+    for batch in preprocess.batches(sample_batches(plain, BATCH_PARTICLES)):
         yield replace(batch, frequencies=batch.frequencies * (particles.box_px / box))
 
 
