@@ -112,9 +112,9 @@ def test_the_pair_of_columns_with_most_names_in_common(tmp_path: Path) -> None:
     assert read_positions(made.path).aligned_to(particles).matched.all()
 
 
-def hand_made(folder: Path, names: list[str]) -> ParticleSet:
+def hand_made(folder: Path, names: list[str], tomograms: list[str]) -> ParticleSet:
     made = particle_set(folder, [np.zeros((2, 4, 4), np.float32)] * len(names))
-    return dataclasses.replace(made, particle_id=np.array(names))
+    return dataclasses.replace(made, particle_id=np.array(names), tomogram=np.array(tomograms, dtype=object))
 
 
 def test_groups_of_cryosrpnt(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_groups_of_cryosrpnt(tmp_path: Path) -> None:
     positions = read_positions(write(tmp_path / "a.star", rows))
     assert (positions.kind, len(positions)) == ("cryosrpnt", 3)
     np.testing.assert_allclose(positions.rotations, np.tile(np.eye(3), (3, 1, 1)))
-    match = positions.aligned_to(hand_made(tmp_path, ["000_000002", "x", "000_000001"]))
+    match = positions.aligned_to(hand_made(tmp_path, ["000_000002", "x", "000_000001"], ["both"] * 3))
     assert match.matched.tolist() == [True, False, True]
     assert x_angst(match.positions) == [400.0, 200.0]
 
@@ -157,3 +157,31 @@ def test_positions_are_read_only_and_checked(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_tomogram_root(name: str, root: str) -> None:
     assert tomogram_root(name) == root
+
+
+def test_same_number_in_another_tomogram_is_another_particle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    particles = hand_made(tmp_path, ["1", "2", "3"], ["TS_1"] * 3)
+    rows = [{"tomodrgnParticleId": str(i), **ANGLES, "rlnMicrographName": name, "rlnPixelSize": 1,
+             **dict.fromkeys(["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"], i)}
+            for i, name in ((1, "elsewhere.mrc"), (2, "TS_1.tomostar"), (3, "elsewhere.mrc"))]  # fmt: skip
+    match = read_positions(write(tmp_path / "p.star", rows)).aligned_to(particles)
+    assert match.matched.tolist() == [False, True, False]
+    assert "1 of 3 particles" in caplog.text
+    assert "2 more names are those of particles in other tomograms" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"2 of 3 particles .* all in other tomograms: '1' is in 'elsewhere\.mrc' there"
+    ):
+        read_positions(write(tmp_path / "p.star", [rows[0], rows[2]])).aligned_to(particles)
+
+
+def test_bare_numbers_in_tomograms_that_cannot_be_compared(tmp_path: Path) -> None:
+    particles = hand_made(tmp_path, ["1", "2"], ["TS_1", "TS_2"])
+    table = np.zeros((2, 35))
+    table[:, 0], table[:, 19] = [1, 2], [7, 7]
+    np.savetxt(tmp_path / "list.tbl", table, fmt="%g")
+    lists = [
+        read_positions(tmp_path / "list.tbl", pixel_size_angst=10.0, tomogram_names=n) for n in (None, {"7": "TS_1"})
+    ]
+    with pytest.raises(ValueError, match=r"bare numbers.*Name the tomograms"):
+        lists[0].aligned_to(particles)
+    assert lists[1].aligned_to(particles).matched.tolist() == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 
 __all__ = ["PositionMatch", "Positions", "tomogram_root"]
 
+logger = logging.getLogger(__name__)
 NAME_COLUMNS = ("tomodrgnParticleId", "rlnTomoParticleName", "rlnGroupName")
 WARP_NAME = re.compile(r"(.+)_(\d{7})")
 WARP_TOMOGRAM = re.compile(r"(.+)(?:_\d+(?:\.\d+)?Apx\.mrc|\.tomostar)")
@@ -116,19 +118,33 @@ class Positions:
 
         Compared are the ids of both sides and their columns tomodrgnParticleId, rlnTomoParticleName and rlnGroupName;
         particle n of a tilt series in an M species is ``<series>_<n, 7 digits from 0>`` for Warp and M and
-        ``<series>/<n from 1>`` for WarpTools. The pair of columns with the most names in common is used.
+        ``<series>/<n from 1>`` for WarpTools. The pair of columns with the most names in common is used. A name alone
+        does not do: the tomograms must be of one name as well (`tomogram_root`), as many programs name particles by
+        bare numbers. Only where one side numbers its tomograms and the other names them can they not be compared.
+        A match of some particles only is logged as a warning.
 
         Raises
         ------
         ValueError
-            If no name is common to both.
+            If no name is common to both, or only those of particles in other tomograms, or names are bare numbers and
+            tomograms cannot be compared.
         """
         best = np.full(len(particles), -1)
         for theirs in _names_of_set(particles):
             for ours in self._names():
                 index = pd.Index(ours).get_indexer(pd.Index(theirs))
                 best = index if (index >= 0).sum() > (best >= 0).sum() else best
-        matched = best >= 0
+        elsewhere = self._in_other_tomograms(best, particles)
+        matched = (best >= 0) & ~elsewhere
+        if elsewhere.any() and not matched.any():
+            first = int(np.argmax(elsewhere))
+            raise ValueError(
+                f"Got positions of {self.path} in which {int(elsewhere.sum())} of {len(particles)} particles of "
+                f"{particles.source.path} are found by name, but all in other tomograms: "
+                f"{str(particles.particle_id[first])!r} is in {str(self.tomogram[best[first]])!r} there and in "
+                f"{str(particles.tomogram[first])!r} here. Use the positions that these particles were extracted "
+                "from, or name the tomograms as they are here (tomogram_names)."
+            )
         if not matched.any():
             raise ValueError(
                 f"Got positions of {self.path} named {self.particle_id[:3].tolist()} ... ({len(self)}) and particles "
@@ -137,7 +153,28 @@ class Positions:
             )
         found = self.take(best[matched])
         found = replace(found, particle_id=particles.particle_id[matched])
-        return PositionMatch(positions=found, matched=matched, n_positions=len(self))
+        match = PositionMatch(positions=found, matched=matched, n_positions=len(self))
+        if not matched.all():
+            others = f"; {int(elsewhere.sum())} more names are those of particles in other tomograms"
+            logger.warning("%s of %s%s", match, self.path, others if elsewhere.any() else "")
+        return match
+
+    def _in_other_tomograms(self, rows: np.ndarray, particles: ParticleSet) -> np.ndarray:
+        """Which particles, found by name in the given rows (-1: not found), are in a tomogram of another name."""
+        found = rows >= 0
+        ours = np.array([tomogram_root(str(name)) for name in self.tomogram[rows]], dtype=object)
+        theirs = np.array([tomogram_root(str(name)) for name in particles.tomogram], dtype=object)
+        if _are_numbers(ours[found]) == _are_numbers(theirs[found]):
+            return found & (ours != theirs)
+        if _are_numbers(particles.particle_id[found]):
+            raise ValueError(
+                f"Got particles of {particles.source.path} named by bare numbers, first "
+                f"{particles.particle_id[found][:3].tolist()}, in tomograms {sorted(set(theirs[found]))[:3]}, and "
+                f"positions of {self.path} in tomograms {sorted(set(ours[found]))[:3]}, expected tomograms of the same "
+                "names: the numbers alone do not tell that they are the same particles. Name the tomograms "
+                "(tomogram_names)."
+            )
+        return np.zeros(len(rows), dtype=bool)
 
     def _names(self) -> Iterator[np.ndarray]:
         """Columns of names by which a particle of this list may be known elsewhere."""
@@ -146,6 +183,10 @@ class Positions:
         numbers = [WARP_NAME.fullmatch(str(name)) for name in self.particle_id] if self.kind == "m" else [None]
         if all(numbers):
             yield np.array([f"{found[1]}/{int(found[2]) + 1}" for found in numbers if found], dtype=object)
+
+
+def _are_numbers(names: np.ndarray) -> bool:
+    return all(str(name).isdecimal() for name in names)
 
 
 def _names_of_set(particles: ParticleSet) -> Iterator[np.ndarray]:
