@@ -75,7 +75,7 @@ def test_the_whole_way_on_the_real_set(real_set, tmp_path, capsys):
     assert run_command([*train, "--epochs", "2", "--resume"]) == 0
     assert td.Run.open(run).epochs == [1, 2]
     assert run_command(["embed", str(run), str(real_set), str(tmp_path / "z.npz")]) == 0
-    np.testing.assert_allclose(td.Latents.load(tmp_path / "z.npz").mu, td.Run.open(run).latents().mu, atol=1e-5)
+    np.testing.assert_allclose(td.Latents.load(tmp_path / "z.npz").mu, td.Run.open(run).latents().mu, atol=1e-3)
 
     assert run_command(["generate", str(run), str(maps), "--kmeans", "3", "--flip"]) == 0
     assert read_volume(maps / "cluster_000.mrc")[1] == pytest.approx(12.0)

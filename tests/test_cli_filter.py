@@ -174,7 +174,6 @@ MISTAKES = {
     "--labels c.csv:nothing --keep 1": ["c.csv with the columns cluster, expected one named nothing"],
     "--labels two.csv --keep 1": ["two.csv with the columns a, b", "two.csv:COLUMN"],
     "--labels none.csv --keep 1": ["none.csv", "does not exist"],
-    "--labels few.csv --keep 1": ["no label of 8 of 10 particles"],
     "--labels twice.csv --keep 1": ["twice in", "Remove the others"],
     "--particle-ids empty.csv": ["empty.csv without a row"],
     "--particle-ids bare.csv": ["bare.csv", "CSV"],

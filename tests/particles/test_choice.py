@@ -36,15 +36,20 @@ def test_tomograms(particles: ParticleSet) -> None:
         in_tomograms(particles, ["T_2", "1"])
 
 
-def test_labels(particles: ParticleSet) -> None:
+def test_labels(particles: ParticleSet, caplog: pytest.LogCaptureFixture) -> None:
     labels = pd.Series([2, 1, 1], index=["elsewhere", "T_2_0000007", "001_0000007"])
     labels["001_0000007"] = 2
     assert with_label(particles, labels, [1]).tolist() == [False, True]
     assert with_label(particles, labels, ["1", 2]).all()
     with pytest.raises(ValueError, match="Got label '7', expected one of those given to particles: 1, 2"):
         with_label(particles, labels, ["7"])
-    with pytest.raises(KeyError, match=r"no label of 1 of 2 particles .*001_0000007"):
-        with_label(particles, labels.drop("001_0000007"), ["1"])
+    assert with_label(particles, labels.drop("001_0000007"), ["1"]).tolist() == [False, True]
+    assert "Got no label of 1 of 2 particles" in caplog.text
+    assert "['001_0000007']: they count as particles without" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"labels of 1 particles, first \['elsewhere'\], expected some of .*001_0000007"
+    ):
+        with_label(particles, labels[["elsewhere"]], ["2"])
     with pytest.raises(ValueError, match="several labels of particle 'T_2_0000007'"):
         with_label(particles, labels.set_axis(["T_2_0000007", "T_2_0000007", "001_0000007"]), ["1"])
 

@@ -349,7 +349,7 @@ def test_files_of_the_source_are_never_replaced(simulated: ParticleSet, tmp_path
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
     (tmp_path / "link").symlink_to(home)
     for folder in (home, tmp_path / "link"):
-        with pytest.raises(ValueError, match="one of the files that are to be downsampled"):
+        with pytest.raises(ValueError, match="which is one of the files that are read"):
             downsample_particles(simulated, folder, box_px=16, overwrite=overwrite)
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
 

@@ -13,7 +13,7 @@ from tomodrgn.particles.inspection import collected_remarks, inspect_particles
 ROOM = logging.getLogger("tomodrgn.particles")
 
 
-def test_remarks_are_of_this_thread_once_each_and_logged_as_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_remarks_are_of_this_thread_once_each_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     logger, level = logging.getLogger("tomodrgn.particles.read"), ROOM.level
     with collected_remarks() as remarks:
         other = threading.Thread(target=logger.warning, args=("elsewhere",))
@@ -25,7 +25,7 @@ def test_remarks_are_of_this_thread_once_each_and_logged_as_ever(caplog: pytest.
         logger.debug("too much")
         logging.getLogger("tomodrgn.io").warning("another room")
     assert remarks == ["count 3", "by the way"]
-    assert caplog.messages == ["elsewhere", "count 3", "count 3", "by the way", "another room"]
+    assert caplog.messages == ["elsewhere", "another room"]
     logger.warning("later")
     assert remarks == ["count 3", "by the way"]
     assert (ROOM.level, ROOM.handlers) == (level, [])

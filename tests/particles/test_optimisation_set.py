@@ -226,6 +226,7 @@ def test_half_sets_masks_of_upstream_and_hidden_particles(
     assert particles.slice_index.tolist() == [0, 1, 3, 1, 2]
     assert particles.source_row.tolist() == [1, 1, 1, 2, 2]
     assert "Left out 1 particles" in caplog.text
+    assert "these are read as visible" in caplog.text
     warptools.rows = warptools.rows.assign(rlnTomoVisibleFrames=["[0,0,0,0]", "[0,0,0,0]", "[0,0,0]"])
     with pytest.raises(ValueError, match="no particle with a visible tilt"):
         read_particles(warptools.write())
@@ -289,7 +290,8 @@ def short_stack(warptools: WarpToolsSet) -> None:
     [
         (edit("rlnTomoVisibleFrames", ["[1,1]", "[1,1,1,1]", "[0,1,1]"]),
          ["2 tilts for particle '001/1'", "p.star", "(1 such particles)", "expected 4", "'001.tomostar'"]),
-        (edit("rlnTomoVisibleFrames", ["[1,x]", "[1,1,1,1]", "[0,1,1]"]), ["'[1,x]'", "list such as [1,0,1]"]),
+        (edit("rlnTomoVisibleFrames",
+         ["[1,x]", "[1,1,1,1]", "[0,1,1]"]), ["'[1,x]'", "list of 0 and 1", "particle '001/1'", "p.star"]),
         (short_stack, ["Got 2 images in", "000001.mrcs for particle '001/1'", "expected 4", "or 3 (the visible"]),
         (without_table, ["1 tomograms in", "p.star without a tilt table, first ['T_2.tomostar']", "set.star"]),
         (without_tomogram, ["1 tomograms that", "data_global", "['T_2.tomostar']"]),
@@ -328,7 +330,7 @@ def test_low_defocus_is_reported_for_visible_tilts_only(
     assert "failed fits" not in caplog.text
     warptools.tomograms["T_2.tomostar"] = table.assign(rlnDefocusV=["43.5", "43.5", "19102"])
     read_particles(warptools.write())
-    assert "1 visible images" in caplog.text
+    assert "Got 1 of 9 images" in caplog.text
 
 
 def test_exposures_may_be_absent(warptools: WarpToolsSet, caplog: pytest.LogCaptureFixture) -> None:

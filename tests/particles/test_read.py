@@ -105,8 +105,14 @@ def test_added_columns_are_joined_by_particle(warp: WarpSeries, warptools: WarpT
     again = read_particles(warp.folder / "labelled.star")
     assert again.frame()["tomodrgnLabel"].tolist() == [8, 7]
     changed = labels.drop(columns="z1") * 2
-    write_particles(again, warp.folder / "labelled.star", columns=changed, overwrite=True)
-    assert read_star(warp.folder / "labelled.star")[""]["tomodrgnLabel"].tolist() == ["16", "16", "16", "14", "14"]
+    write_particles(again, warp.folder / "labelled again.star", columns=changed)
+    assert read_star(warp.folder / "labelled again.star")[""]["tomodrgnLabel"].tolist() == [
+        "16",
+        "16",
+        "16",
+        "14",
+        "14",
+    ]
     with pytest.raises(ValueError, match=r"new columns \['z1'\].*labelled\.star has already"):
         write_particles(again, warp.folder / "x.star", columns=labels)
     with pytest.raises(KeyError, match=r"without 2 of 3 particles.*'001/1', '001/2'"):
@@ -290,8 +296,12 @@ def test_particles_of_one_image_each(warp: WarpSeries) -> None:
     warp.rows = warp.rows.iloc[[0, 3]]
     with pytest.raises(UnknownDialectError, match="single-particle data"):
         read_particles(warp.write())
-    with pytest.raises(UnknownDialectError, match="2 particles, 2 images"):
-        read_particles(warp.path, dialect="warp")
+    with pytest.raises(UnknownDialectError, match=r"2 particles, 2 images.*--dialect warp\)"):
+        read_particles(warp.path)
+    particles = read_particles(warp.path, dialect="warp")
+    assert particles.tilt_counts.tolist() == [1, 1]
+    write_particles(particles, warp.folder / "images.star", as_images=True)
+    assert read_particles(warp.folder / "images.star").tilt_counts.tolist() == [1, 1]
 
 
 def test_the_users_word_on_the_dialect(warp: WarpSeries) -> None:

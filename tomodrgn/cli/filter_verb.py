@@ -62,7 +62,8 @@ def filter_particles(
     tomogram
         Keep the particles of this tomogram; may be given several times.
     labels
-        CSV with the columns particle_id and label, as FILE.csv or FILE.csv:COLUMN; with --keep.
+        CSV with the columns particle_id and label, as FILE.csv or FILE.csv:COLUMN; with --keep. Particles that are
+        not in it are not kept (with --invert they are).
     keep
         Keep the particles with this label; may be given several times.
     random_subset
@@ -70,7 +71,7 @@ def filter_particles(
     seed
         Draws the halves where the source names none.
     invert
-        Keep the particles that the choices above do not name.
+        Keep the particles that the choices above do not name (nothing is done to contrast).
     max_dose
         Keep images with an exposure of at most this, in e/A^2.
     tilts
@@ -101,6 +102,7 @@ def filter_particles(
     """
     from tomodrgn.io.atomic import refuse_existing
     from tomodrgn.particles.choice import half_sets
+    from tomodrgn.particles.own_files import refuse_own_files
     from tomodrgn.particles.write_back import write_particles
 
     refuse_existing(out, overwrite=overwrite)
@@ -118,6 +120,7 @@ def filter_particles(
         tilt_column=tilt_column,
     )
     source = _read(options, particles, by_image=by_image, as_images=as_images)
+    refuse_own_files(source, [out])
     chosen = _all_of(
         _named(source, particle_ids, tomogram),
         _labelled(source, labels, keep),
@@ -215,7 +218,7 @@ def _columns(kept: ParticleSet, latents: Path | None, columns: tuple[str, ...]) 
         tables.append(known.aligned_to(kept.particle_id).star_columns())
     for text in columns:
         column = read_column(text)
-        missing = [name for name in kept.particle_id if name not in column.index]
+        missing = [str(name) for name in kept.particle_id if name not in column.index]
         if missing:
             raise KeyError(
                 f"Got {text} without {len(missing)} of {len(kept)} particles, first {missing[:3]}. "

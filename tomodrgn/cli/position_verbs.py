@@ -50,9 +50,11 @@ def convert_positions(
         Replace a file that is there already.
     """
     from tomodrgn.io.atomic import refuse_existing
+    from tomodrgn.particles.own_files import refuse_to_replace
     from tomodrgn.particles.positions import read_positions, write_positions
 
     refuse_existing(out, overwrite=overwrite)
+    refuse_to_replace([path for path in (file, tomograms, tomogram_names, wedge_list) if path is not None], [out])
     found = read_positions(
         file,
         pixel_size_angst=pixel_size_angst,

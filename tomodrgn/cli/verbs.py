@@ -58,7 +58,8 @@ def info(
     ids
         CSV to be written with one row a particle: particle_id, tomogram, half_set, n_tilts.
     images
-        CSV to be written with one row an image: particle_id, tilt (counted from 0), exposure, angle, stack, slice.
+        CSV to be written with one row an image: particle_id, tilt, exposure, angle, stack, slice; tilt and slice (the
+        place in the stack) are counted from 0.
     report
         HTML page to be written: whether the images agree with how they were read, and figures to judge by eye.
     overwrite
@@ -66,11 +67,13 @@ def info(
     """
     from tomodrgn.io.atomic import refuse_existing
     from tomodrgn.particles.inspection import inspect_particles
+    from tomodrgn.particles.own_files import refuse_own_files
 
     for path in (report, ids, images):
         if path is not None:
             refuse_existing(path, overwrite=overwrite)
     found = inspect_particles(particles, **(data or InputOptions()).keywords())
+    refuse_own_files(found.particles, [path for path in (report, ids, images) if path is not None])
     written = write_tables(found, ids=ids, images=images, overwrite=overwrite)
     facts = found.facts()
     if report is not None:

@@ -26,7 +26,7 @@ COMMENT = re.compile(rb"#(?<![^ \t\n]#)[^\n]*")
 VERSION = re.compile(rb"# version (\d+)\s*\Z")
 SPACE = re.compile(r"\s")
 ROWS_AT_ONCE = 50_000
-SPECIAL_STARTS = ("#", '"', "'", "_", "data_", "loop_")
+SPECIAL_STARTS = ("#", '"', "'", "_", "data_", "DATA_", "Data_", "loop_", "LOOP_", "Loop_")
 
 
 def is_simple(block: pd.DataFrame) -> bool:
@@ -102,14 +102,21 @@ def _text(path: Path) -> bytes:
 
 def _block_starts(data: bytes) -> Iterator[int]:
     """Positions of the lines that consist of `data_<name>` alone."""
-    at = data.find(b"data_")
-    while at >= 0:
+    for at in sorted(_positions(data)):
         line = data.rfind(b"\n", 0, at) + 1
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end
         if not data[line:at].strip() and len(data[at:end].split(b" #")[0].split()) == 1:
             yield line
-        at = data.find(b"data_", at + 5)
+
+
+def _positions(data: bytes) -> Iterator[int]:
+    """Where a keyword of blocks stands; STAR's keywords are of any case."""
+    for word in (b"data_", b"DATA_", b"Data_"):
+        at = data.find(word)
+        while at >= 0:
+            yield at
+            at = data.find(word, at + len(word))
 
 
 class _Block:
@@ -122,13 +129,13 @@ class _Block:
     def read(self) -> tuple[str, pd.DataFrame]:
         """Name and frame."""
         at, line = self._line(self.start)
-        self.name = line.split()[0].removeprefix("data_")
+        self.name = line.split()[0][len("data_") :]
         labels: list[str] = []
         values: list[str] = []
         loop = False
         while at < self.end:
             following, line = self._line(at)
-            if line == "loop_" or line.startswith(("loop_ ", "loop_\t")):
+            if line[:6].lower().rstrip() == "loop_":
                 loop = True
             elif line.startswith("_"):
                 cells = _cells(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,6 +21,9 @@ __all__ = [
     "with_label",
     "within_order",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 def half_sets(particles: ParticleSet, *, seed: int = 0) -> Int8[np.ndarray, " k"]:
@@ -56,16 +60,15 @@ def with_label(particles: ParticleSet, labels: pd.Series, keep: Iterable[object]
     Parameters
     ----------
     labels
-        Label of each particle, indexed by particle_id; those of other particles do not matter.
+        Label of particles, indexed by particle_id; those of other particles do not matter. A particle without a label
+        bears none of those to keep; how many there are is logged as a warning.
     keep
         Labels to keep; they are compared as text.
 
     Raises
     ------
-    KeyError
-        If a particle has no label.
     ValueError
-        If no particle of `labels` bears one of the labels, or a particle has two.
+        If no particle of the set has a label, no particle of `labels` bears one of the labels, or a particle has two.
     """
     texts, wanted = labels.astype(str), [str(label) for label in keep]
     unknown = [label for label in wanted if label not in set(texts)]
@@ -77,12 +80,19 @@ def with_label(particles: ParticleSet, labels: pd.Series, keep: Iterable[object]
         twice = index[index.duplicated()][0]
         raise ValueError(f"Got several labels of particle {twice!r}, expected one. Remove the others.")
     at = index.get_indexer(pd.Index(particles.particle_id))
-    if (at < 0).any():
-        raise KeyError(
-            f"Got no label of {(at < 0).sum()} of {len(particles)} particles of {particles.source.path}, first "
-            f"{particles.particle_id[at < 0][:3].tolist()}. Give a label for each particle_id."
+    unlabelled = at < 0
+    if unlabelled.all():
+        raise ValueError(
+            f"Got labels of {len(index)} particles, first {index[:3].tolist()}, expected some of "
+            f"{particles.source.path}, first {particles.particle_id[:3].tolist()}. Give labels by particle_id."
         )
-    return texts.isin(wanted).to_numpy()[at]
+    if unlabelled.any():
+        logger.warning(
+            "Got no label of %s of %s particles of %s, first %s: they count as particles without the labels to keep.",
+            int(unlabelled.sum()), len(particles), particles.source.path,
+            particles.particle_id[unlabelled][:3].tolist(),
+        )  # fmt: skip
+    return texts.isin(wanted).to_numpy()[at] & ~unlabelled
 
 
 def up_to_dose(particles: ParticleSet, max_dose_e_per_angst2: float) -> Bool[np.ndarray, " n"]:

@@ -32,7 +32,6 @@ DIALECTS = {
     "tomodrgn": "tomodrgn image table",
 }
 OPTIMISATION_SETS = ("warptools", "relion5", "nextpyp_relion5")
-WEDGE_LIST = "a STOPGAP wedge list"
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 CISTEM = ("cisTEMPositionInStack", "cisTEMAnglePsi", "cisTEMAngleTheta", "cisTEMAnglePhi", "cisTEMParticleGroup",
           "cisTEMPixelSize")  # fmt: skip
@@ -68,7 +67,7 @@ def refuse_other_files(path: Path) -> None:
     Raises
     ------
     UnknownDialectError
-        For PyTom XML, Dynamo tables and TOM/AV3 motive lists.
+        For PyTom XML, Dynamo tables and table maps, and TOM/AV3 motive lists.
     """
     if not path.is_file():
         return
@@ -79,7 +78,13 @@ def refuse_other_files(path: Path) -> None:
         raise _three_dimensional(path, "a PyTom particle list")
     if suffix == ".em":
         raise _three_dimensional(path, "a TOM/AV3 motive list")
-    if b"data_" not in head and (suffix == ".tbl" or _is_dynamo_table(head)):
+    if suffix == ".doc" and b"data_" not in head.lower():
+        raise UnknownDialectError(
+            f"Got {path}, which names tomograms by their numbers (Dynamo's table map), expected particles. Give the "
+            f"Dynamo table, and this file beside it: tomodrgn convert-positions TABLE.tbl OUT.star --tomogram-names "
+            f"{path}"
+        )
+    if b"data_" not in head.lower() and (suffix == ".tbl" or _is_dynamo_table(head)):
         raise _three_dimensional(path, "a Dynamo table")
 
 
@@ -115,7 +120,9 @@ def recognise(source: SourceStar) -> str:
         )
     if "cisTEMPositionInStack" in columns:
         if _groups_of_one(source.rows.get("cisTEMParticleGroup")):
-            raise single_images(source.path, "no _cisTEMParticleGroup that gathers the tilt images of a particle")
+            raise single_images(
+                source.path, "no _cisTEMParticleGroup that gathers the tilt images of a particle", "cistem"
+            )
         named = "emClarity" in source.particles_block or _comment_names_emclarity(source.path)
         if named and columns.issuperset(CISTEM):
             return "emclarity"
@@ -123,7 +130,11 @@ def recognise(source: SourceStar) -> str:
         if columns.issuperset(NEEDED[name]) and columns.isdisjoint(FORBIDDEN.get(name, ())):
             return name
     if "rlnImageName" in columns and _groups_of_one(source.rows.get("rlnGroupName")):
-        raise single_images(source.path, "no _rlnGroupName that gathers the tilt images of a particle")
+        raise single_images(
+            source.path,
+            "no _rlnGroupName that gathers the tilt images of a particle",
+            "warp" if "rlnGroupName" in columns else None,
+        )
     raise unknown(source.path, source.particles)
 
 
@@ -163,9 +174,14 @@ def _refuse_three_dimensional(source: SourceStar) -> None:
              if "rlnTomoSubTomosAre2DStacks" in block]  # fmt: skip
     if any((flag.astype(str).str.strip() == "1").any() for flag in flags):
         return
+    if "stopgap_wedgelist" in source.particles:
+        raise UnknownDialectError(
+            f"Got {source.path}, a STOPGAP wedge list, which holds no particles, expected tilt images. Give it beside "
+            f"the motive list: tomodrgn convert-positions MOTIVE_LIST.star OUT.star --wedge-list {source.path}"
+        )
     evidence = _three_dimensional_evidence(source, rows, optics)
     if evidence:
-        raise _three_dimensional(source.path, evidence)
+        raise _three_dimensional(source.path, evidence, optics)
 
 
 def _three_dimensional_evidence(source: SourceStar, rows: pd.DataFrame, optics: pd.DataFrame) -> str:
@@ -177,8 +193,6 @@ def _three_dimensional_evidence(source: SourceStar, rows: pd.DataFrame, optics: 
     )
     if "stopgap_motivelist" in source.particles or "motl_idx" in rows:
         return "a STOPGAP motive list"
-    if "stopgap_wedgelist" in source.particles:
-        return WEDGE_LIST
     if {"wrpCoordinateX1", "rlnCoordinateX1"} & set(rows):
         return "positions of an M species"
     if "rlnImageDimensionality" in optics and (optics["rlnImageDimensionality"] == "3").any():
@@ -191,21 +205,29 @@ def _three_dimensional_evidence(source: SourceStar, rows: pd.DataFrame, optics: 
     return ""
 
 
-def _three_dimensional(path: Path, evidence: str) -> UnknownDialectError:
+def _three_dimensional(path: Path, evidence: str, optics: pd.DataFrame | None = None) -> UnknownDialectError:
     return UnknownDialectError(
         f"Got {path}, which holds 3-D (pseudo-)subtomograms ({evidence}), expected tilt images. TomoDRGN needs the "
-        "tilt images; they cannot be recovered from a sum. Re-extract: RELION >= 5 `relion_tomo_subtomo --stack2d "
-        "--no_ctf` (reads RELION 4 optimisation sets) or WarpTools `ts_export_particles --2d --dont_premultiply`. "
-        f"{_use_of_positions(path, evidence)}"
+        f"tilt images; they cannot be recovered from a sum. Re-extract: {_extraction(optics)}. This file can still be "
+        "used for mapback: `tomodrgn.read_positions` reads where its particles are, and `tomodrgn convert-positions "
+        f"{path} COORDINATES.star` writes that down for such an extraction."
     )
 
 
-def _use_of_positions(path: Path, evidence: str) -> str:
-    if evidence == WEDGE_LIST:
-        return "It has no positions; give it beside the motive list (`tomodrgn convert-positions --wedge-list`)."
+def _extraction(optics: pd.DataFrame | None) -> str:
+    """The commands that extract tilt images, with the numbers that the file has; the rest is in capitals."""
+
+    def known(column: str, unknown: str) -> str:
+        cells = [] if optics is None or column not in optics else sorted(set(optics[column]))
+        return f"{float(cells[0]):g}" if len(cells) == 1 else unknown
+
+    box, pixel = known("rlnImageSize", "BOX_PX"), known("rlnImagePixelSize", "PIXEL_SIZE_ANGST")
     return (
-        "This file can still be used for mapback: `tomodrgn.read_positions` reads where its particles are, and "
-        f"`tomodrgn convert-positions {path} OUT.star` writes that down for such an extraction."
+        f"RELION >= 5 `relion_tomo_subtomo --i optimisation_set.star --stack2d --no_ctf --b {box} --crop {box} --bin "
+        f"{known('rlnTomoSubtomogramBinning', 'BINNING')} --o Extract/tilts/` (reads RELION 4 optimisation sets), or "
+        "`WarpTools ts_export_particles --settings warp_tiltseries.settings --input_star COORDINATES.star "
+        f"--coords_angpix 1 --output_star tilts.star --output_angpix {pixel} --box {box} --diameter DIAMETER_ANGST "
+        "--2d --dont_premultiply`"
     )
 
 
@@ -217,11 +239,12 @@ def lone_particles(path: Path) -> UnknownDialectError:
     )
 
 
-def single_images(path: Path, evidence: str) -> UnknownDialectError:
-    """The error for single-particle data."""
+def single_images(path: Path, evidence: str, dialect: str | None) -> UnknownDialectError:
+    """The error for single-particle data; `dialect` is the one whose columns it has, if any."""
+    cure = f" If these are tilt images all the same, say so: dialect {dialect!r} (--dialect {dialect})."
     return UnknownDialectError(
         f"Got {path}, in which each particle has one image ({evidence}): single-particle data, expected tilt series. "
-        f"Give a file that names the tilt images of each particle: {_readable()}."
+        f"Give a file that names the tilt images of each particle: {_readable()}.{cure if dialect else ''}"
     )
 
 

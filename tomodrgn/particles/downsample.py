@@ -16,9 +16,10 @@ import torch
 from tomodrgn.imaging import fourier
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import refuse_existing, replacing
+from tomodrgn.particles.own_files import refuse_own_files
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.read import read_particles
-from tomodrgn.particles.write_back import file_names, kept_rows, write_particles
+from tomodrgn.particles.write_back import file_names, kept_rows, name_prefix, write_particles
 
 __all__ = ["DEPENDENT_COLUMNS", "DependentColumns", "downsample_particles", "with_larger_pixels"]
 
@@ -133,7 +134,7 @@ def downsample_particles(
         "stacks": {str(name): str(_absolute(particles.stack_paths[stack])) for stack, name in stacks.items()},
     }  # fmt: skip
     stars = [out_dir / name for name in (file_names(star) if particles.source.optimisation_set else (star.name,))]
-    _refuse_own_files(particles, [*stars, *(out_dir / name for name in stacks.values())])
+    refuse_own_files(particles, [*stars, *(out_dir / name for name in stacks.values())])
     resumed = _unfinished(out_dir) == marker
     if not resumed:
         for path in [*stars, *(out_dir / name for name in stacks.values())]:
@@ -148,7 +149,9 @@ def downsample_particles(
             _write_small_stack(source, out_dir / name, box_px=box_px, pixel_size_angst=small.pixel_size_angst)
         if progress is not None:
             progress(done, len(stacks))
-    renamed = replace(small, source=with_larger_pixels(small, stacks))
+    prefix = name_prefix(particles.source, out_dir)
+    names = {stack: Path(prefix) / name for stack, name in stacks.items()}
+    renamed = replace(small, source=with_larger_pixels(small, names))
     write_particles(renamed, star, overwrite=overwrite, copy_tilt_series=True)
     (out_dir / UNFINISHED).unlink()
     given = particles.source.options
@@ -170,7 +173,7 @@ def with_larger_pixels(particles: ParticleSet, stacks: Mapping[int, Path]) -> So
     particles
         Cropped with `ParticleSet.cropped_to`.
     stacks
-        New name, relative to the new STAR file, of each stack in use.
+        New name of each stack in use, as the new STAR file is to have it.
 
     Raises
     ------
@@ -234,17 +237,6 @@ def _new_stacks(particles: ParticleSet) -> dict[int, Path]:
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 (links are kept)
-
-
-def _refuse_own_files(particles: ParticleSet, written: list[Path]) -> None:
-    source = particles.source
-    own = {path.resolve() for path in (source.path, source.particles_path, *particles.stack_paths)}
-    clash = next((path for path in written if path.resolve() in own), None)
-    if clash is not None:
-        raise ValueError(
-            f"Got output folder {clash.parent}, where {clash.name} is one of the files that are to be downsampled. "
-            "Choose another folder."
-        )
 
 
 def _unfinished(out_dir: Path) -> dict[str, object]:

@@ -11,7 +11,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from tomodrgn.particles.particle_set import CtfParameters
 from tomodrgn.particles.read_options import ReadOptions
-from tomodrgn.particles.source_table import SourceTable, one_value, random_subsets, text_to_numbers
+from tomodrgn.particles.source_table import (
+    SourceTable,
+    one_value,
+    random_subsets,
+    text_to_numbers,
+    warn_of_low_defocus,
+)
 
 __all__ = ["ImageRows", "relion_rows"]
 
@@ -199,6 +205,7 @@ def _ctf(rows: SourceTable) -> CtfParameters | None:
         logger.info("Got no rlnDefocusU in %s: the images are taken as free of a CTF.", rows.place)
         return None
     defocus_u, defocus_v, angle = (rows.numbers(column) for column in DEFOCUS)
+    warn_of_low_defocus(np.minimum(defocus_u, defocus_v), rows.place)
     voltage, cs, contrast = (rows.numbers(column) for column in OPTICS)
     return CtfParameters(
         defocus_u_angst=defocus_u,
@@ -223,6 +230,12 @@ def _doses(rows: SourceTable) -> Float64[np.ndarray, " n"]:
             "Got rlnCtfBfactor above 0 in %s rows (the first is row %s) of %s, expected -4 x exposure. The exposure of "
             "these images is taken as 0; that of the others is doubtful, too, if the B-factors were refined.",
             len(above), above[0] + 1, rows.place,
+        )  # fmt: skip
+    if len(doses) and not doses.any():
+        logger.warning(
+            "Got rlnCtfBfactor 0 in every row of %s, which is no exposure (Warp writes -4 x exposure): all images "
+            "weigh as much at high frequencies. Export them with exposures, or turn exposure weights off "
+            "(exposure_weighting=False, --no-exposure-weighting).", rows.place,
         )  # fmt: skip
     return doses.clip(min=0.0)
 

@@ -83,15 +83,17 @@ def inspect_particles(path: Path | str, **options: Any) -> Inspection:
 
 @contextmanager
 def collected_remarks() -> Iterator[list[str]]:
-    """Texts that this thread logs about particles meanwhile, each once; they are logged as ever."""
+    """Texts that this thread logs about particles meanwhile, each once; they go here and not to the log."""
     handler = _Collector()
     logger = logging.getLogger(ROOM)
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(min(level or logging.INFO, logging.INFO))
+    logger.propagate = False
     try:
         yield handler.texts
     finally:
+        logger.propagate = propagate
         logger.setLevel(level)
         logger.removeHandler(handler)
 
@@ -103,6 +105,8 @@ class _Collector(logging.Handler):
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if record.thread == self._thread and text not in self.texts:
-            self.texts.append(text)
+        above = logging.getLogger(ROOM).parent
+        if record.thread != self._thread and above is not None:
+            above.callHandlers(record)
+        elif record.getMessage() not in self.texts:
+            self.texts.append(record.getMessage())

@@ -10,7 +10,13 @@ from jaxtyping import Bool, Float64
 
 from tomodrgn.imaging.pose import euler_to_rotation
 from tomodrgn.particles.particle_set import CtfParameters, ParticleSet, SourceStar
-from tomodrgn.particles.source_table import SourceTable, one_value, random_subsets, with_optics
+from tomodrgn.particles.source_table import (
+    SourceTable,
+    one_value,
+    random_subsets,
+    warn_of_low_defocus,
+    with_optics,
+)
 from tomodrgn.particles.stack_files import SearchPlaces, StackFiles, find_stacks
 from tomodrgn.particles.tilt_series import local_defocus_axis, read_tilt_tables
 
@@ -21,7 +27,6 @@ logger = logging.getLogger(__name__)
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 SUBTOMOGRAM_ANGLES = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 DEGREES_TWICE = 57.29578
-LOW_DEFOCUS_ANGST = 1000.0
 PREMULTIPLIED = (
     "Got images of %s that were multiplied by their CTF (and dose weighted) when they were extracted, so that their "
     "noise is not white. Training works best on images as they were recorded: %s"
@@ -127,19 +132,22 @@ def read_optimisation_set(
 
 
 def parse_mask(text: str) -> Bool[np.ndarray, " tilts"]:
-    """The visible tilts of a cell such as ``[1,0,1]``; any number but 0 counts as visible.
+    """The visible tilts of a cell such as ``[1,0,1]``; 2, by which tomoDRGN marked test images, is visible too.
 
     Raises
     ------
     ValueError
-        If the text is no such list.
+        If the text is no list of 0, 1 and 2.
     """
     try:
-        return np.array([float(cell) != 0 for cell in text.strip("[]() ").split(",")], dtype=bool)
+        values = np.array([float(cell) for cell in text.strip("[]() ").split(",")])
     except ValueError:
+        values = np.array([np.nan])
+    if not np.isin(values, (0, 1, 2)).all():
         raise ValueError(
-            f"Got rlnTomoVisibleFrames {text[:60]!r}, expected a list such as [1,0,1]. Correct it."
-        ) from None
+            f"Got rlnTomoVisibleFrames {text[:60]!r}, expected a list of 0 and 1 such as [1,0,1]. Correct it."
+        )
+    return values > 0
 
 
 def _masks(rows: SourceTable, tomogram: np.ndarray, n_tilts: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -147,7 +155,18 @@ def _masks(rows: SourceTable, tomogram: np.ndarray, n_tilts: np.ndarray) -> tupl
     if not rows.has("rlnTomoVisibleFrames"):
         return tomogram, [np.ones(n, dtype=bool) for n in n_tilts]
     codes, texts = rows.codes("rlnTomoVisibleFrames")
-    masks = [parse_mask(str(text)) for text in texts]
+    if any("2" in str(text) for text in texts):
+        logger.warning(
+            "Got 2 in rlnTomoVisibleFrames of %s, by which older versions of tomoDRGN marked test images: these are "
+            "read as visible.", rows.place,
+        )  # fmt: skip
+    masks = []
+    for number, text in enumerate(texts):
+        try:
+            masks.append(parse_mask(str(text)))
+        except ValueError as error:
+            first = _particle_ids(rows)[int(np.argmax(codes == number))]
+            raise ValueError(f"{error} It is that of particle {first!r} in {rows.place}.") from None
     length = np.array([len(mask) for mask in masks])[codes]
     bad = np.flatnonzero(length != n_tilts[tomogram])
     if len(bad):
@@ -249,12 +268,7 @@ def _box_px(rows: SourceTable, stacks: StackFiles) -> int:
 
 
 def _ctf(rows: SourceTable, particle: np.ndarray, defocus: np.ndarray, local_defocus: np.ndarray) -> CtfParameters:
-    low = defocus[:, :2].min(axis=1) < LOW_DEFOCUS_ANGST
-    if low.any():
-        logger.warning(
-            "Got %s visible images of %s with a defocus below %g angstrom: probably failed fits.",
-            low.sum(), rows.path, LOW_DEFOCUS_ANGST,
-        )  # fmt: skip
+    warn_of_low_defocus(defocus[:, :2].min(axis=1), rows.place)
     per_particle = [rows.numbers(c) for c in ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")]
     voltage, cs, contrast = (values[particle] for values in per_particle)
     return CtfParameters(

@@ -74,6 +74,8 @@ class SourceStar:
         Folders searched for image stacks, beside the place of the STAR file.
     particles_file
         The file that `particles` came from; None if that is `path`.
+    tomograms_file
+        The file that `tomograms` came from, if there is one.
     options
         What the user said of the data set.
     """
@@ -86,6 +88,7 @@ class SourceStar:
     optimisation_set: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     datadir: tuple[Path, ...] = ()
     particles_file: Path | None = None
+    tomograms_file: Path | None = None
     options: ReadOptions = dataclasses.field(default_factory=ReadOptions)
 
     @property

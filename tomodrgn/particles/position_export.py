@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from tomodrgn.io.star import write_star
 from tomodrgn.particles.optimisation_set import ANGLES
+from tomodrgn.particles.own_files import refuse_to_replace
 from tomodrgn.particles.position_set import Positions, tomogram_root
 from tomodrgn.particles.position_tables import CENTRED, COORDINATES, running_names
 from tomodrgn.particles.source_table import one_value
@@ -60,9 +61,10 @@ def write_positions(
     FileNotFoundError
         If the tomograms file is missing.
     ValueError
-        If tomograms are known by number only or not listed in the tomograms file, positions lie outside, or the
-        tomograms have several pixel sizes.
+        If the output is one of the files read, tomograms are known by number only or not listed in the tomograms file,
+        positions lie outside, or the tomograms have several pixel sizes.
     """
+    refuse_to_replace([positions.path, *([] if tomograms is None else [Path(tomograms)])], [Path(path)])
     _refuse_numbers(positions, listed=tomograms is not None)
     euler = rotation_to_euler(positions.rotations)
     columns: dict[str, object] = {}

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64
 
 from tomodrgn.particles.particle_set import ParticleSet
 
-__all__ = ["PositionMatch", "Positions", "tomogram_root"]
+__all__ = ["PositionMatch", "Positions", "tilt_series_of", "tomogram_root"]
 
 logger = logging.getLogger(__name__)
 NAME_COLUMNS = ("tomodrgnParticleId", "rlnTomoParticleName", "rlnGroupName")
@@ -34,6 +34,17 @@ def tomogram_root(name: str) -> str:
     last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
     warp = WARP_TOMOGRAM.fullmatch(last)
     return warp[1] if warp else VOLUME_SUFFIX.sub("", last)
+
+
+def tilt_series_of(name: str) -> str:
+    """Tilt series of a tomogram under any of its names.
+
+    Examples
+    --------
+    >>> [tilt_series_of(name) for name in ("rec_TS_01.mrc", "TS_01.mrc.tomostar", "TS_01")]
+    ['TS_01', 'TS_01', 'TS_01']
+    """
+    return tomogram_root(tomogram_root(name)).removeprefix("rec_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +130,9 @@ class Positions:
         Compared are the ids of both sides and their columns tomodrgnParticleId, rlnTomoParticleName and rlnGroupName;
         particle n of a tilt series in an M species is ``<series>_<n, 7 digits from 0>`` for Warp and M and
         ``<series>/<n from 1>`` for WarpTools. The pair of columns with the most names in common is used. A name alone
-        does not do: the tomograms must be of one name as well (`tomogram_root`), as many programs name particles by
-        bare numbers. Only where one side numbers its tomograms and the other names them can they not be compared.
-        A match of some particles only is logged as a warning.
+        does not do: the tomograms must be of one tilt series as well (`tilt_series_of`), as many programs name
+        particles by bare numbers. Where one side numbers its tomograms and the other names them they cannot be
+        compared. A match of some particles only is logged as a warning.
 
         Raises
         ------
@@ -162,8 +173,8 @@ class Positions:
     def _in_other_tomograms(self, rows: np.ndarray, particles: ParticleSet) -> np.ndarray:
         """Which particles, found by name in the given rows (-1: not found), are in a tomogram of another name."""
         found = rows >= 0
-        ours = np.array([tomogram_root(str(name)) for name in self.tomogram[rows]], dtype=object)
-        theirs = np.array([tomogram_root(str(name)) for name in particles.tomogram], dtype=object)
+        ours = np.array([tilt_series_of(str(name)) for name in self.tomogram[rows]], dtype=object)
+        theirs = np.array([tilt_series_of(str(name)) for name in particles.tomogram], dtype=object)
         if _are_numbers(ours[found]) == _are_numbers(theirs[found]):
             return found & (ours != theirs)
         if _are_numbers(particles.particle_id[found]):

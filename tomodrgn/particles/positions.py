@@ -21,7 +21,7 @@ from tomodrgn.particles.particle_set import SourceStar
 from tomodrgn.particles.position_export import write_positions
 from tomodrgn.particles.position_set import PositionMatch, Positions, tomogram_root
 from tomodrgn.particles.position_tables import positions_from_star, star_kind
-from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple
+from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple, folders_of
 from tomodrgn.particles.tomogram_table import TomogramTable, read_tomogram_table
 from tomodrgn.particles.write_back import PARTICLES_FILE, TOMOGRAMS_FILE
 
@@ -80,7 +80,7 @@ def read_positions(
     pixels = ListPixels(
         pixel_size_angst=pixel_size_angst, wedge_list=None if wedge_list is None else Path(wedge_list), binning=binning
     )
-    places = SearchPlaces(star_dirs=(path.parent,), datadir=datadir_tuple(datadir))
+    places = SearchPlaces(star_dirs=folders_of(path), datadir=datadir_tuple(datadir))
     form = list_format(path)
     blocks = {} if form else read_star(path)
     if form:

@@ -28,7 +28,7 @@ from tomodrgn.particles.image_series import read_image_series
 from tomodrgn.particles.optimisation_set import read_optimisation_set
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.read_options import ReadOptions
-from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple
+from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple, folders_of
 from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 from tomodrgn.particles.write_back import (
     FOLDER_NAMES,
@@ -127,7 +127,7 @@ def read_particles(
 
 
 def _star_dirs(source: SourceStar) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys([source.particles_path.parent, source.path.parent]))
+    return folders_of(source.particles_path, source.path)
 
 
 def _read(source: SourceStar, *, places: SearchPlaces, check_stacks: bool) -> ParticleSet:
@@ -135,14 +135,15 @@ def _read(source: SourceStar, *, places: SearchPlaces, check_stacks: bool) -> Pa
     if dialect is not None and dialect not in DIALECTS:
         raise ValueError(f"Got dialect {dialect!r}, expected one of {', '.join(DIALECTS)}. Choose one or leave it out.")
     dialect = dialect or recognise(source)
+    source.options.refuse_others_of(dialect, source.path)
     if dialect in OPTIMISATION_SETS:
         if not source.optimisation_set:
             raise lone_particles(source.path)
         particles = read_optimisation_set(source, dialect, places=places, check_stacks=check_stacks)
     else:
         particles = read_image_series(source, dialect, places=places, check_stacks=check_stacks)
-    if particles.tilt_counts.max() == 1:
-        raise single_images(source.path, f"{len(particles)} particles, {len(particles)} images")
+    if particles.tilt_counts.max() == 1 and source.options.dialect is None and dialect != "tomodrgn":
+        raise single_images(source.path, f"{len(particles)} particles, {len(particles)} images", dialect)
     _say_if_tilts_vary(particles)
     return particles
 
@@ -171,14 +172,14 @@ def _load(path: Path, datadir: tuple[Path, ...], options: ReadOptions) -> Source
         )
     if not named.get(TOMOGRAMS_FILE, pd.Series([""])).iloc[0]:
         raise lone_particles(path)
-    places = SearchPlaces(star_dirs=(path.parent,), datadir=datadir)
+    places = SearchPlaces(star_dirs=folders_of(path), datadir=datadir)
     particles_file, tomograms_file = (
         _named_file(path, str(named[column].iloc[0]), places) for column in (PARTICLES_FILE, TOMOGRAMS_FILE)
     )
     particles, tomograms = read_star(particles_file), read_star(tomograms_file)
     block = _rows_block(particles_file, particles)
     elsewhere = particles_file.resolve().parent != path.resolve().parent
-    near = SearchPlaces(star_dirs=(path.parent, tomograms_file.parent), datadir=datadir)
+    near = SearchPlaces(star_dirs=folders_of(path, tomograms_file), datadir=datadir)
     return SourceStar(
         path=path,
         particles=particles,
@@ -188,6 +189,7 @@ def _load(path: Path, datadir: tuple[Path, ...], options: ReadOptions) -> Source
         optimisation_set=blocks,
         datadir=(*datadir, particles_file.parent) if elsewhere else datadir,
         particles_file=particles_file,
+        tomograms_file=tomograms_file,
         options=options,
     )
 

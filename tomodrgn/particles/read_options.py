@@ -15,6 +15,20 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 
+SETS, SERIES, CISTEM = (
+    ("warptools", "relion5", "nextpyp_relion5"),
+    ("warp", "cryosrpnt", "nextpyp", "cistem", "emclarity", "tomodrgn"),
+    ("cistem", "emclarity"),
+)
+# Dialects in which an option means something; those that are not here do in all.
+DIALECTS_OF: dict[str, tuple[str, ...]] = {
+    "defocus_hand": SETS,
+    "stack": CISTEM,
+    "phase_unit": CISTEM,
+    "tilt_column": SERIES,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """Options of `read_particles`, where they are described; None follows the files and the dialect.
@@ -42,6 +56,21 @@ class ReadOptions:
                 raise ValueError(f"Got {name} {getattr(self, name)!r}, expected one of {wanted}. Choose one.")
         if self.pixel_size_angst is not None and not self.pixel_size_angst > 0:
             raise ValueError(f"Got pixel_size_angst {self.pixel_size_angst}, expected a positive number.")
+
+    def refuse_others_of(self, dialect: str, path: Path) -> None:
+        """Refuse options that mean nothing in a dialect.
+
+        Raises
+        ------
+        ValueError
+            If one is given.
+        """
+        for name, dialects in DIALECTS_OF.items():
+            if name in self.settings() and dialect not in dialects:
+                raise ValueError(
+                    f"Got {name} {getattr(self, name)} (--{name.replace('_', '-')}) for {path} of dialect {dialect}, "
+                    f"expected it for {', '.join(dialects)} only. Leave it out."
+                )
 
     def settings(self) -> dict[str, Any]:
         """The options that are not at their defaults, as JSON knows them."""

@@ -13,10 +13,19 @@ from jaxtyping import Float64, Int64
 
 from tomodrgn.particles.particle_set import SourceStar
 
-__all__ = ["SourceTable", "half_sets", "one_value", "random_subsets", "text_to_numbers", "with_optics"]
+__all__ = [
+    "SourceTable",
+    "half_sets",
+    "one_value",
+    "random_subsets",
+    "text_to_numbers",
+    "warn_of_low_defocus",
+    "with_optics",
+]
 
 logger = logging.getLogger(__name__)
 
+LOW_DEFOCUS_ANGST = 1000.0
 PARTICLE_NAMES = ("tomodrgnParticleId", "rlnTomoParticleName", "rlnGroupName", "rlnGroupNumber")
 # Lowest and highest values that make sense, both included; beyond them a column holds something else or another unit.
 PIXEL_SIZE, VOLTAGE, CS, CONTRAST, EXPOSURE = (1e-3, 1e4), (1.0, 5e3), (0.0, 100.0), (0.0, 1.0), (0.0, 1e5)
@@ -205,3 +214,14 @@ def half_sets(
             "They are no half sets of particles and are ignored for them.", mixed.sum(), path,
         )  # fmt: skip
     return np.where(mixed, 0, lowest)
+
+
+def warn_of_low_defocus(defocus_angst: Float64[np.ndarray, " n"], place: str) -> None:
+    """Remark images whose lower defocus is next to nothing."""
+    low = defocus_angst < LOW_DEFOCUS_ANGST
+    if low.any():
+        cause = "is the unit angstrom?" if low.all() else "probably failed fits."
+        logger.warning(
+            "Got %s of %s images of %s with a defocus below %g angstrom: %s",
+            int(low.sum()), len(low), place, LOW_DEFOCUS_ANGST, cause,
+        )  # fmt: skip

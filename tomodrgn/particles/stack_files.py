@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from tomodrgn.io import mrc
 
-__all__ = ["MissingStacksError", "SearchPlaces", "StackFiles", "datadir_tuple", "find_stacks"]
+__all__ = ["MissingStacksError", "SearchPlaces", "StackFiles", "datadir_tuple", "find_stacks", "folders_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,13 @@ def datadir_tuple(datadir: str | Path | Iterable[str | Path] | None) -> tuple[Pa
     return folders
 
 
+def folders_of(*paths: Path) -> tuple[Path, ...]:
+    """Folders of some files and, where these are links, of the files they lead to; each once."""
+    folders = [folder for path in paths for folder in (path.parent, path.resolve().parent)]
+    kept = {Path(os.path.abspath(folder)): folder for folder in reversed(folders)}  # noqa: PTH100 (links are kept)
+    return tuple(reversed(kept.values()))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchPlaces:
     """The places where a file named in a STAR file is looked for, in this order.
@@ -68,7 +75,7 @@ class SearchPlaces:
     Parameters
     ----------
     star_dirs
-        Folders of the STAR files that name the file.
+        Folders of the STAR files that name the file (`folders_of`).
     datadir
         Folders given by the user.
     """

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from tomodrgn.io.star import read_star
-from tomodrgn.particles.position_set import tomogram_root
+from tomodrgn.particles.position_set import tilt_series_of
 from tomodrgn.particles.source_table import SourceTable
 from tomodrgn.particles.stack_files import SearchPlaces
 from tomodrgn.particles.tilt_series import tilt_series_blocks
@@ -61,9 +61,9 @@ class TomogramTable:
         """
         asked = pd.Index(pd.unique(pd.Series(tomograms, dtype=object)))
         at = pd.Index(self.names).get_indexer(asked)
-        series = [_series(str(name)) for name in self.names]
+        series = [tilt_series_of(str(name)) for name in self.names]
         for i in np.flatnonzero(at < 0):
-            fitting = [j for j, known in enumerate(series) if known == _series(str(asked[int(i)]))]
+            fitting = [j for j, known in enumerate(series) if known == tilt_series_of(str(asked[int(i)]))]
             at[i] = fitting[0] if len(fitting) == 1 else -1
         if (at < 0).any():
             missing = asked[at < 0]
@@ -93,11 +93,6 @@ class TomogramTable:
                 "Check the unit of the coordinates: give the size of their pixels (pixel_size_angst, "
                 "--pixel-size-angst), or the tomograms file of the same project."
             )
-
-
-def _series(name: str) -> str:
-    """Tilt series of a tomogram under any of its names: ``rec_TS_01.mrc``, ``TS_01.mrc.tomostar``, ``TS_01``."""
-    return tomogram_root(tomogram_root(name)).removeprefix("rec_")
 
 
 def read_tomogram_table(path: Path | str, places: SearchPlaces | None = None) -> TomogramTable:

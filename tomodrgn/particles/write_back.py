@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,9 @@ from tomodrgn.io.cistem import write_cistem
 from tomodrgn.io.star import write_star
 from tomodrgn.particles.image_table import image_table
 from tomodrgn.particles.optimisation_set import parse_mask
+from tomodrgn.particles.own_files import refuse_own_files
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
-from tomodrgn.particles.stack_files import SearchPlaces
+from tomodrgn.particles.stack_files import SearchPlaces, folders_of
 from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "TOMOGRAMS_FILE",
     "file_names",
     "kept_rows",
+    "name_prefix",
     "write_particles",
     "write_source",
 ]
@@ -34,6 +37,7 @@ logger = logging.getLogger(__name__)
 PARTICLES_FILE, TOMOGRAMS_FILE = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
 # Columns of our own that say how images are read.
 MEANING = ("tomodrgnPreExposure", "tomodrgnTiltAngle", "tomodrgnImageScale", "tomodrgnDoseWeighted", "tomodrgnInvert")
+STACK_SUFFIXES = (".mrcs", ".mrc", ".st", ".ali", ".rec", ".em")
 ID_COLUMN = "tomodrgnParticleId"
 FOLDER_NAMES = ("optimisation_set.star", "particles.star", "tomograms.star")
 
@@ -49,8 +53,9 @@ def write_particles(
 ) -> list[Path]:
     """Write the particles of a set as the STAR text they were read from: all blocks and columns, digits unchanged.
 
-    An optimisation set becomes `path`, ``<name>_particles.star`` and ``<name>_tomograms.star`` beside it. A path that
-    ends in ``.cistem`` makes a binary file of particles of cisTEM. Names of image stacks, and of RELION's files of
+    An optimisation set becomes `path`, ``<name>_particles.star`` and ``<name>_tomograms.star`` beside it, named as the
+    source names its own: from the root of the project, where the source does so and `path` lies below that. A path
+    that ends in ``.cistem`` makes a binary file of particles of cisTEM. Names of image stacks, and of RELION's files of
     tilts, are not changed: give `datadir` when such a file is read from another folder.
 
     Parameters
@@ -79,10 +84,17 @@ def write_particles(
     KeyError
         If `columns` lacks a particle.
     ValueError
-        If `columns` would replace a column of the source or name a particle twice, or images were taken out of
-        particles whose stacks hold visible images only.
+        If a file is one that the particles were read from or is named as images are, `columns` would replace a column
+        of the source or name a particle twice, or images were taken out of particles whose stacks hold visible images
+        only.
     """
     path = Path(path)
+    if path.suffix.lower() in STACK_SUFFIXES:
+        raise ValueError(
+            f"Got output {path}, whose name is that of images, expected one that ends in .star (or .cistem). Rename it."
+        )
+    refuse_own_files(particles, [path.parent / name for name in _names(particles, path, as_images=as_images)])
+    _say_what_is_not_written(particles, path, as_images=as_images)
     if as_images:
         blocks = image_table(particles)
         blocks["particles"] = _with_added(blocks["particles"], particles, particles.image_particle, columns)
@@ -92,6 +104,7 @@ def write_particles(
         particles,
         path.parent,
         file_names(path),
+        prefix=name_prefix(particles.source, path.parent),
         columns=columns,
         overwrite=overwrite,
         copy_tilt_series=copy_tilt_series,
@@ -108,13 +121,56 @@ def _say_where_stacks_are(particles: ParticleSet, path: Path) -> None:
             logger.warning("The image stack is not named in %s. Read it with stack=%s (--stack).", path,
                            particles.source.options.stack)  # fmt: skip
         return
+    source = particles.source
     first = rows["rlnImageName"].iloc[particles.source_row[0]].rpartition("@")[2]
     if SearchPlaces(star_dirs=(path.parent,)).find(first) is None:
-        found = str(particles.stack_paths[particles.stack_index[0]])
-        folder = found.removesuffix(first) if found.endswith(first) else particles.source.particles_path.parent
+        found = SearchPlaces(star_dirs=folders_of(source.particles_path, source.path), datadir=source.datadir).find(
+            first
+        )
+        name = str(found[0]) if found is not None else ""
+        folder = name.removesuffix(first) if name.endswith(first) else source.particles_path.parent
         logger.warning(
             "Image stacks such as %s are not found from %s. Read it with datadir=%s (--datadir).", first, path, folder
         )
+
+
+def _say_what_is_not_written(particles: ParticleSet, path: Path, *, as_images: bool) -> None:
+    """Warn of options under which the source was read and that the new file does not hold."""
+    given = {} if as_images else particles.source.options.settings()
+    lost = {name: value for name, value in given.items() if name not in ("dialect", "stack")}
+    if particles.box_px != particles.stack_box_px:
+        lost["box"] = particles.box_px
+    if not lost:
+        return
+    told = ", ".join(f"{name} {value} (--{name.replace('_', '-')})" for name, value in lost.items())
+    cure = "" if as_images else "; a table of images (as_images=True, --as-images) keeps all but the box"
+    logger.warning("%s holds what its source holds, without %s: give them again when it is read%s.", path, told, cure)
+
+
+def name_prefix(source: SourceStar, folder: Path) -> str:
+    """What names in a file in this folder begin with.
+
+    RELION's optimisation sets name files from the root of the project. Where the source does, and the folder lies below
+    that root, the prefix is the folder as seen from there, such as ``Select/job005/``; otherwise it is empty, as names
+    are those of files beside.
+    """
+    named = next((block for block in source.optimisation_set.values() if PARTICLES_FILE in block), None)
+    if named is None or not len(named):
+        return ""
+    own, parts = _absolute(source.particles_path), PurePosixPath(str(named[PARTICLES_FILE].iloc[0])).parts
+    root = Path(*own.parts[: -len(parts)]) if own.parts[-len(parts) :] == parts else None
+    if root is None or root == _absolute(source.path).parent or not _absolute(folder).is_relative_to(root):
+        return ""
+    return f"{_absolute(folder).relative_to(root).as_posix()}/".removeprefix("./")
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 (links are kept)
+
+
+def _names(particles: ParticleSet, path: Path, *, as_images: bool) -> tuple[str, ...]:
+    """Names of the files that a set is written to."""
+    return file_names(path) if particles.source.optimisation_set and not as_images else (path.name,)
 
 
 def file_names(path: Path) -> tuple[str, str, str]:
@@ -153,9 +209,13 @@ def _write(
     *,
     columns: pd.DataFrame | None,
     overwrite: bool,
+    prefix: str = "",
     copy_tilt_series: bool = False,
 ) -> list[Path]:
-    """Write under the names of (optimisation set, particles, tomograms), or of (particles)."""
+    """Write under the names of (optimisation set, particles, tomograms), or of (particles).
+
+    Where one of the files names another, `prefix` stands before that name.
+    """
     source = particles.source
     blocks = dict(source.particles)
     blocks[source.particles_block] = kept_rows(particles, columns)
@@ -166,8 +226,8 @@ def _write(
         files = {
             **{file: source.tilt_series[name][1] for name, file in tilt_files.items()},
             names[1]: blocks,
-            names[2]: {name: _with_tilt_files(block, tilt_files) for name, block in source.tomograms.items()},
-            names[0]: {name: _renamed(block, names) for name, block in source.optimisation_set.items()},
+            names[2]: {name: _with_tilt_files(block, tilt_files, prefix) for name, block in source.tomograms.items()},
+            names[0]: {name: _renamed(block, names, prefix) for name, block in source.optimisation_set.items()},
         }
     for name in files:
         refuse_existing(folder / name, overwrite=overwrite)
@@ -186,20 +246,21 @@ def _tilt_file_names(source: SourceStar) -> dict[str, str]:
     return {name: f"tilt_series/{stem}.star" for name, stem in stems.items()}
 
 
-def _with_tilt_files(block: pd.DataFrame, tilt_files: dict[str, str]) -> pd.DataFrame:
+def _with_tilt_files(block: pd.DataFrame, tilt_files: dict[str, str], prefix: str) -> pd.DataFrame:
     """The table of tomograms with other names of the files of their tilts."""
     if not tilt_files or TILT_SERIES_FILE not in block:
         return block
     pairs = zip(block["rlnTomoName"], block[TILT_SERIES_FILE], strict=True)
-    renamed = block.assign(**{TILT_SERIES_FILE: [tilt_files.get(name, file) for name, file in pairs]})
+    new = [prefix + tilt_files[name] if name in tilt_files else file for name, file in pairs]
+    renamed = block.assign(**{TILT_SERIES_FILE: new})
     renamed.attrs.update(block.attrs)
     return renamed
 
 
-def _renamed(block: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+def _renamed(block: pd.DataFrame, names: tuple[str, ...], prefix: str) -> pd.DataFrame:
     if PARTICLES_FILE not in block:
         return block
-    renamed = block.assign(**{PARTICLES_FILE: names[1], TOMOGRAMS_FILE: names[2]})
+    renamed = block.assign(**{PARTICLES_FILE: prefix + names[1], TOMOGRAMS_FILE: prefix + names[2]})
     renamed.attrs.update(block.attrs)
     return renamed
 
