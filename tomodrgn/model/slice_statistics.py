@@ -101,6 +101,28 @@ class SliceStatistics:
                 value = taken[..., part] + (taken[..., 2 + part :: 2] * offset).sum(dim=-1)
                 terms[chunk] -= value * precision
 
+    def less(
+        self, components: Complex64[Tensor, "c v"], coordinates: Float32[Tensor, "k c"], max_radius: float
+    ) -> SliceStatistics:
+        """A copy below a radius, from which the part of every particle along components is taken.
+
+        Parameters
+        ----------
+        components
+            At the voxels within that radius.
+        coordinates
+            Of the particles along them.
+        """
+        copy = self.cut(max_radius)
+        values = torch.view_as_real(components.T.contiguous()).flatten(1)  # (v, 2 c)
+        row = torch.arange(self.n_rows, device=values.device).repeat_interleave(self.images_in_row)
+        for chunk in copy._chunks():
+            taken = values.index_select(0, copy.voxel[chunk].flatten()).view(*copy.voxel[chunk].shape, -1, 2)
+            seen = torch.einsum("ipcr,ic->ipr", taken, coordinates[row[chunk] // PARTS])
+            for part, terms in enumerate((copy.real, copy.imag)):
+                terms[chunk] -= seen[..., part] * copy.precision[chunk]
+        return copy
+
     def add_shell_power(self, power: Float32[Tensor, "2 s"], box_px: int) -> None:
         """Add squared numerators, and denominators, in each Fourier shell of the images, in place."""
         shell = (self.radius * box_px).round().long()
@@ -166,7 +188,13 @@ def _sparse(
 
 
 def _starts(counts: Tensor) -> Tensor:
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+    ends = counts.cumsum(0)
+    if len(ends) and int(ends[-1]) >= 2**31:
+        raise ValueError(
+            f"Got {int(ends[-1])} Fourier coefficients in one piece, expected fewer than 2^31. Give less memory "
+            "(memory_gib), so that the fit begins with a part of the particles."
+        )
+    return torch.cat([counts.new_zeros(1), ends]).int()
 
 
 def _counting_sort(numbers: Tensor, n: int) -> Tensor:

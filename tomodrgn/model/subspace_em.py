@@ -52,6 +52,11 @@ class Posterior:
     gain: Float32[Tensor, " k"]
     """Log likelihood of the images over that under the consensus alone."""
 
+    def draw(self, seed: int) -> Float32[Tensor, "k c"]:
+        """One sample of the coordinates of every particle."""
+        noise = torch.randn(self.mean.shape, generator=torch.Generator().manual_seed(seed)).to(self.mean.device)
+        return self.mean + (torch.linalg.cholesky(self.covariance) @ noise[..., None])[..., 0]
+
     def divergence(self) -> Float32[Tensor, " k"]:
         """Kullback-Leibler divergence from the prior."""
         square = self.covariance.diagonal(dim1=-2, dim2=-1) + self.mean.square() - 1

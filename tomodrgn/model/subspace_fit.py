@@ -12,12 +12,12 @@ and box 128 stay below 6 GB. `tests/benchmarks/linear_memory.py` measures all th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Complex64, Float32
 from torch import Tensor
 
 from tomodrgn.config import LinearConfig
@@ -26,8 +26,8 @@ from tomodrgn.imaging.lattice import VoxelLattice
 from tomodrgn.imaging.masks import density_mask
 from tomodrgn.model.linear import LinearLatents, LinearSubspace, residual_matrices
 from tomodrgn.model.slice_reader import SliceReader
-from tomodrgn.model.slice_statistics import SliceMatrices, SliceStatistics
-from tomodrgn.model.subspace_em import SubspaceEm, canonical, size
+from tomodrgn.model.slice_statistics import PARTS, SliceMatrices, SliceStatistics
+from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, size
 from tomodrgn.model.subspace_search import SearchStage, SubspaceSearch, stage_radii
 from tomodrgn.particles.preprocess import Preprocessor
 
@@ -37,7 +37,9 @@ logger = logging.getLogger(__name__)
 BYTES_PER_POINT = 80
 FEWEST_PARTICLES = 1000
 PASSES = 2  # over all particles, after a fit to a part of them
+LAST_ITERATIONS = 5  # after the noise was found anew
 REGULARISATION = 0.01  # of the mean denominator in a shell
+REFINEMENTS = 1  # of the average, by the average of residuals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,8 @@ def fit_subspace(
     remarks = _remarks_on_images(reader)
     if not whole:
         blocks = [block for _, block in reader.limited(limit).blocks(chosen)]
-    noise = _subtract(reader, consensus, blocks)
+        _subtract(reader.lattice, consensus, blocks)
+    noise = _noise(reader, blocks)
     mask = _mask(consensus, config)
     search = SubspaceSearch(
         blocks=blocks,
@@ -104,6 +107,11 @@ def fit_subspace(
     for _ in range(config.iterations):
         components = em.step([matrices], components)
     narrow = reader.limited(best.radius)
+    drawn = evidence(matrices, components, em.noise).posterior().draw(seed)
+    noise = _noise_beyond(noise, narrow, blocks, components=components, coordinates=drawn)
+    em = SubspaceEm(lattice, noise, mask)
+    for _ in range(LAST_ITERATIONS):
+        components = em.step([matrices], components)
     if not everything:
         for _ in range(PASSES):
             components = em.step(residual_matrices(narrow, consensus), components)
@@ -144,31 +152,67 @@ def _affordable(reader: SliceReader, budget: float, seed: int) -> tuple[np.ndarr
 def _average(
     reader: SliceReader, radius: float, *, keep: bool
 ) -> tuple[Float32[Tensor, "d d d"], list[SliceStatistics]]:
-    """Weighted average of all images in a soft sphere; and the statistics that were read, if they shall be kept."""
+    """Weighted average of all images in a soft sphere; and their residuals, if they shall be kept.
+
+    The quotient of gridded sums, masked, is not quite the map under which the images are likeliest, and what it misses
+    is the same in all particles: along a component it would pass for one that all of them share. So the average of the
+    residuals is added to it.
+    """
     lattice = reader.lattice
-    sums = torch.zeros(3, len(lattice), device=lattice.index.device)
-    kept = []
-    for _, block in reader.blocks():
-        block.add_voxel_sums(sums)
-        kept += [block] * keep
-    denominator = sums[2] + REGULARISATION * lattice.shell_mean(sums[2])
-    values = torch.complex(sums[0], sums[1]) / denominator.clamp(min=1e-9)
-    mask = grid.soft_spherical_mask(lattice.box_px, radius, device=sums.device)
-    return lattice.volumes(values[None], sharpen=True)[0] * mask, kept
+    mask = grid.soft_spherical_mask(lattice.box_px, radius, device=lattice.index.device)
+    consensus = torch.zeros_like(mask)
+    kept: list[SliceStatistics] = []
+    for done in range(1 + REFINEMENTS):
+        sums = torch.zeros(3, len(lattice), device=lattice.index.device)
+        gradient = lattice.with_gradient(consensus) if done else None
+        blocks = kept if keep and done else (block for _, block in reader.blocks())
+        for block in blocks:
+            if gradient is not None and not keep:
+                block.subtract(gradient)
+            block.add_voxel_sums(sums)
+            kept += [block] * (keep and not done)
+        denominator = sums[2] + REGULARISATION * lattice.shell_mean(sums[2])
+        values = torch.complex(sums[0], sums[1]) / denominator.clamp(min=1e-9)
+        more = lattice.volumes(values[None], sharpen=True)[0] * mask
+        consensus = consensus + more
+        _subtract(lattice, more, kept)
+    return consensus, kept
 
 
-def _subtract(
-    reader: SliceReader, consensus: Float32[Tensor, "d d d"], blocks: list[SliceStatistics]
-) -> Float32[Tensor, " s"]:
-    """Take the average from the statistics; the noise variance that is left in each shell."""
-    gradient = reader.lattice.with_gradient(consensus)
-    power = torch.zeros(2, reader.particles.box_px // 2 + 1, device=consensus.device)
+def _subtract(lattice: VoxelLattice, volume: Float32[Tensor, "d d d"], blocks: list[SliceStatistics]) -> None:
+    """Take a map from statistics."""
+    gradient = lattice.with_gradient(volume)
     for block in blocks:
         block.subtract(gradient)
+
+
+def _noise(reader: SliceReader, blocks: Iterable[SliceStatistics]) -> Float32[Tensor, " s"]:
+    """Variance of residuals in each shell."""
+    power = torch.zeros(2, reader.particles.box_px // 2 + 1, device=reader.preprocessor.device)
+    for block in blocks:
         block.add_shell_power(power, reader.particles.box_px)
-    noise = power[0] / power[1].clamp(min=1e-9)
     # The window took some of the noise, but nearly none of the signal: what counts is the noise before it.
-    return noise / reader.preprocessor.window_power
+    return power[0] / power[1].clamp(min=1e-9) / reader.preprocessor.window_power
+
+
+def _noise_beyond(
+    noise: Float32[Tensor, " s"],
+    reader: SliceReader,
+    blocks: Sequence[SliceStatistics],
+    *,
+    components: Complex64[Tensor, "c v"],
+    coordinates: Float32[Tensor, "k c"],
+) -> Float32[Tensor, " s"]:
+    """Variance of what components leave of the residuals; beyond their radius as it was.
+
+    The coordinates are a sample of their posterior: with its mean the noise would come out too small.
+    """
+    radius = reader.preprocessor.config.max_radius
+    ends = np.cumsum([block.n_rows // PARTS for block in blocks])[:-1].tolist()
+    parts = coordinates.tensor_split(ends)
+    left = (block.less(components, part, radius) for block, part in zip(blocks, parts, strict=True))
+    found = _noise(reader, left)
+    return torch.where(found > 0, found, noise)
 
 
 def _mask(consensus: Float32[Tensor, "d d d"], config: LinearConfig) -> Float32[Tensor, "d d d"]:
