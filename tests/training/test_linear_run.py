@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import tomodrgn as td
 from tomodrgn.cli import run_command
 from tomodrgn.imaging.fourier import fourier_crop3
-from tomodrgn.io.mrc import read_volume, write_stack
+from tomodrgn.io.mrc import open_stack, read_volume, write_stack
 from tomodrgn.particles.dataset import TiltDataset
 from tomodrgn.training.job import option_flags
 from tomodrgn.training.linear_run import load_subspace
@@ -109,9 +111,9 @@ def test_the_shell_fits_says_what_it_found_and_obeys_the_folder(particles, tmp_p
     command = ["train", str(particles.source.path), str(tmp_path / "run"), "--model", "linear"]
     assert run_command([*command, "--z-dim", "2", "--seed", "4"]) == 0
     said = capsys.readouterr().out
-    assert "2 components" in said
+    assert "components: 2, to" in said
     assert "held-out tilts suggest 1" in said
-    assert "only the first 1 of 2 components" in caplog.text  # which the shell shows on stderr
+    assert "only the first of 2 components helps" in caplog.text  # which the shell shows on stderr
     made = td.Run.open(tmp_path / "run")
     assert (made.linear_config.n_components, made.train_config.seed) == (2, 4)
     assert run_command(command) == 2  # it exists
@@ -151,7 +153,10 @@ def test_the_fit_stops_when_asked_and_says_so(particles, tmp_path):
     assert [state.stage for state in told] == [1, 2]
     assert told[0].radius < told[1].radius
     assert (run.status["state"], run.epochs, run.fit) == ("stopped", [], {})
-    assert td.fit_linear(particles, tmp_path / "run", overwrite=True).status["state"] == "finished"
+    for use in (lambda: td.generate_volumes(run, np.zeros((1, 2))), lambda: td.embed_particles(run, particles)):
+        with pytest.raises(ValueError, match=r"whose fit is stopped, expected one with a finished epoch. Fit it again"):
+            use()
+    assert td.fit_linear(particles, tmp_path / "run").status["state"] == "finished"
 
 
 def test_what_goes_wrong_is_in_the_status(tmp_path, capsys):
@@ -160,7 +165,7 @@ def test_what_goes_wrong_is_in_the_status(tmp_path, capsys):
     for path in particles.stack_paths:
         write_stack(path, images * (path == particles.stack_paths[0]), particles.pixel_size_angst, overwrite=True)
     assert run_command(["train", str(particles.source.path), str(tmp_path / "run"), "--model", "linear"]) == 2
-    assert "Got 1 particles with images that are not constant" in capsys.readouterr().err
+    assert "Got images that are not constant of 1 of 4 particles" in capsys.readouterr().err
     assert td.Run.open(tmp_path / "run").status["state"] == "failed"
 
 
@@ -172,10 +177,14 @@ def test_doubts_are_written_down(tmp_path, caplog):
         run = td.fit_linear(particles.subset_images(keep), tmp_path / "run")
     remarks = json.loads((run.folder / "run.json").read_text())["fit"]["remarks"]
     assert run.fit["suggested_components"] == 0
-    assert f"1 particles have a single tilt image, first {particles.particle_id[3]}" in remarks[0]
+    assert f"particles with a single tilt image: 1, first {particles.particle_id[3]}" in remarks[0]
     assert remarks[1].startswith("no component helps to predict tilts that were held out")
     for remark in remarks:
         assert remark in caplog.text
+    for use in (lambda: td.generate_volumes(run, np.zeros((1, 1))), lambda: td.embed_particles(run, particles)):
+        caplog.clear()
+        use()
+        assert f"linear run {run.folder}: no component helps" in caplog.text
 
 
 def test_a_job_is_started_with_the_options_of_the_linear_model(particles, tmp_path):
@@ -186,3 +195,57 @@ def test_a_job_is_started_with_the_options_of_the_linear_model(particles, tmp_pa
     assert td.Run.open(tmp_path / "run").z_dim == 2
     form = ConfigForm(TWO)
     assert form.value(td.LinearConfig) == TWO
+
+
+def test_run_keeps_its_maps_as_mrc_and_the_errors_of_its_scores(run, particles):
+    subspace = load_subspace(run)
+    average, voxel_size = read_volume(run.folder / "consensus.mrc")
+    assert voxel_size == pytest.approx(particles.pixel_size_angst, rel=1e-4)
+    made = td.generate_volumes(run, np.zeros((1, 2), np.float32)).maps[0]
+    np.testing.assert_allclose(average - average.mean(), made, atol=1e-4 * np.abs(made).max())
+    components = np.array(open_stack(run.component_path)).reshape(2, 32, 32, 32)
+    expected = subspace.components.numpy() * run.settings["scale"]
+    np.testing.assert_allclose(components, expected, atol=1e-5 * np.abs(expected).max())
+    search = pd.read_csv(run.folder / "search.csv")
+    assert (search.query("components > 0")["error"] > 0).all()
+
+
+def test_as_many_components_as_particles_are_refused_before_there_is_a_folder(particles, tmp_path, capsys):
+    few = particles.subset(particles.particle_id[:5])
+    with pytest.raises(ValueError, match=r"Got 5 components .*for 5 particles"):
+        td.fit_linear(few, tmp_path / "run", td.LinearConfig(n_components=5))
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_is_not_offered_where_it_is_refused(run, particles):
+    with pytest.raises(FileExistsError) as error:
+        td.fit_linear(particles, run.folder)
+    assert "--overwrite" in str(error.value)
+    assert "--resume" not in str(error.value)
+
+
+def test_interruption_says_what_can_be_done(particles, tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tomodrgn.training.linear_run.fit_subspace", interrupt)
+    star = str(particles.source.path)
+    assert run_command(["train", star, str(tmp_path / "run"), "--model", "linear"]) == 130
+    assert "--resume" not in capsys.readouterr().err
+    monkeypatch.setattr("tomodrgn.training.train.build_model", interrupt)
+    assert run_command(["train", star, str(tmp_path / "vae")]) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+
+
+def test_blank_particles_are_told_when_they_are_embedded(run, particles, tmp_path, caplog):
+    few = particles.subset(particles.particle_id[:3])
+    images = TiltDataset(few).read_images(np.arange(few.n_images))
+    images[: few.offsets[1]] = 7
+    write_stack(tmp_path / "images.mrcs", images, few.pixel_size_angst)
+    changed = dataclasses.replace(
+        few, stack_paths=(tmp_path / "images.mrcs",), stack_index=np.zeros(len(images), dtype=np.int64),
+        slice_index=np.arange(len(images)),
+    )  # fmt: skip
+    latents = td.embed_particles(run, changed)
+    assert latents.mu[0] == pytest.approx([0, 0])
+    assert f"Got 1 of 3 particles of {few.source.path} whose images hold one value everywhere" in caplog.text

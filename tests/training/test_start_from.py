@@ -98,7 +98,7 @@ def test_only_suggested_components_are_taken_unless_their_number_was_asked_for(p
     nothing = found.with_fit({**found.fit, "suggested_components": 0})
     with caplog.at_level(logging.WARNING):
         run, network, _ = started(particles, tmp_path / "none", nothing)
-    assert "suggests no component" in caplog.text
+    assert "which suggests no component" in caplog.text
     assert not run.subspace_path.exists()
     assert network.subspace_encoder is None
 

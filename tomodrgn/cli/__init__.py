@@ -11,18 +11,26 @@ import os
 import sys
 import traceback
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 
+from tomodrgn import __version__
 from tomodrgn.cli.filter_verb import filter_particles
+from tomodrgn.cli.particle_verbs import info, simulate
 from tomodrgn.cli.position_verbs import convert_positions
+from tomodrgn.cli.run_verbs import backproject, demo, embed, generate, train
 from tomodrgn.cli.stacks import downsample
-from tomodrgn.cli.verbs import app
 
 __all__ = ["app", "main", "run_command"]
 
+app = App(
+    name="tomodrgn",
+    help="Structural heterogeneity of particles in cryo-electron tomograms, learned from their tilt images.",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+)
+for verb in (info, train, embed, generate, backproject, downsample, convert_positions, simulate, demo):
+    app.command(verb)
 app.command(filter_particles, name="filter")
-app.command(downsample)
-app.command(convert_positions)
 
 # Our own errors of these kinds say that the input or the options are wrong; see `_is_own`.
 INPUT_ERRORS = (ValueError, KeyError, FileNotFoundError, FileExistsError, BlockingIOError)
@@ -44,7 +52,8 @@ def run_command(arguments: list[str]) -> int:
         _complain(_option_message(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; finished epochs are kept, and --resume goes on after the last one")
+        resumable = arguments[:1] == ["train"] and "linear" not in arguments
+        _complain("interrupted" + "; finished epochs are kept, and --resume goes on after the last one" * resumable)
         return 130
     except Exception as error:
         return _report(error)

@@ -38,12 +38,12 @@ def print_run(run: Run) -> None:
 def print_fit(run: Run) -> None:
     """What a linear fit found."""
     if not run.fit:
-        print(f"{run.status.get('state')}: no fit in {run.folder}; fit it anew with the same command and --overwrite")
+        print(f"{run.status.get('state')}: no fit in {run.folder}; the same command fits it")
         return
     found, resolution = run.fit, run.settings["pixel_size_angst"] / run.fit["radius_per_px"]
     print(
-        f"finished in {found['seconds']:.1f} s: {run.z_dim} components to {resolution:.1f} A in {run.folder}; held-out "
-        f"tilts suggest {found['suggested_components']}"
+        f"finished in {found['seconds']:.1f} s: components: {run.z_dim}, to {resolution:.1f} A, in {run.folder}; "
+        f"held-out tilts suggest {found['suggested_components'] or 'none: there may be nothing to be found'}"
     )
 
 

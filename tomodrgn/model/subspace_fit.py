@@ -31,7 +31,7 @@ from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, size
 from tomodrgn.model.subspace_search import SearchStage, SubspaceSearch, stage_radii
 from tomodrgn.particles.preprocess import Preprocessor
 
-__all__ = ["SubspaceFit", "fit_subspace"]
+__all__ = ["SubspaceFit", "fit_subspace", "remarks_on_components"]
 
 logger = logging.getLogger(__name__)
 BYTES_PER_POINT = 80
@@ -119,7 +119,7 @@ def fit_subspace(
     components = components * (best.sizes[: len(components)] / size(components).clamp(min=1e-30))[:, None]
     subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
     latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
-    remarks += _remarks_on_components(subspace.z_dim, best.n_components)
+    remarks += remarks_on_components(subspace.z_dim, best.n_components)
     for remark in remarks:
         logger.warning(remark)
     return SubspaceFit(
@@ -228,25 +228,29 @@ def _remarks_on_images(reader: SliceReader) -> list[str]:
     empty, single = (particles.particle_id[shown == n] for n in (0, 1))
     if len(empty) > len(particles) - 2:
         raise ValueError(
-            f"Got {len(particles) - len(empty)} particles with images that are not constant in "
+            f"Got images that are not constant of {len(particles) - len(empty)} of {len(particles)} particles in "
             f"{particles.source.path}, expected two or more. Check the extraction."
         )
     remarks = []
     if reader.blank.any():
-        nothing = f"; nothing is known of {len(empty)} particles, first {empty[0]}" if len(empty) else ""
-        blank = f"{reader.blank.sum()} images of {particles.source.path} hold one value everywhere and are left out"
+        nothing = f"; particles of which nothing is known: {len(empty)}, first {empty[0]}" if len(empty) else ""
+        blank = f"images of {particles.source.path} that hold one value everywhere are left out: {reader.blank.sum()}"
         remarks.append(blank + nothing)
     if len(single):
         remarks.append(
-            f"{len(single)} particles have a single tilt image, first {single[0]}: their coordinates are drawn to the "
+            f"particles with a single tilt image: {len(single)}, first {single[0]}; their coordinates are drawn to the "
             "average, and their standard deviations are large"
         )
     return remarks
 
 
-def _remarks_on_components(n_components: int, suggested: int) -> list[str]:
+def remarks_on_components(n_components: int, suggested: int) -> list[str]:
     """Components that held-out tilts do not vouch for."""
     if suggested >= n_components:
         return []
-    beyond = "no component" if not suggested else f"only the first {suggested} of {n_components} components"
-    return [f"{beyond} helps to predict tilts that were held out; what the others show may be noise"]
+    if not suggested:
+        return ["no component helps to predict tilts that were held out: what they show may be noise"]
+    first = "the first" if suggested == 1 else f"the first {suggested}"
+    verb = "helps" if suggested == 1 else "help"
+    doubt = "to predict tilts that were held out; what the others show may be noise"
+    return [f"only {first} of {n_components} components {verb} {doubt}"]

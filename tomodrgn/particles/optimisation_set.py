@@ -131,8 +131,10 @@ def read_optimisation_set(
     )
 
 
-def parse_mask(text: str) -> Bool[np.ndarray, " tilts"]:
+def parse_mask(text: str, owner: str = "") -> Bool[np.ndarray, " tilts"]:
     """The visible tilts of a cell such as ``[1,0,1]``; 2, by which tomoDRGN marked test images, is visible too.
+
+    `owner` says in an error whose cell it is.
 
     Raises
     ------
@@ -145,7 +147,7 @@ def parse_mask(text: str) -> Bool[np.ndarray, " tilts"]:
         values = np.array([np.nan])
     if not np.isin(values, (0, 1, 2)).all():
         raise ValueError(
-            f"Got rlnTomoVisibleFrames {text[:60]!r}, expected a list of 0 and 1 such as [1,0,1]. Correct it."
+            f"Got rlnTomoVisibleFrames {text[:60]!r}{owner}, expected a list of 0 and 1 such as [1,0,1]. Correct it."
         )
     return values > 0
 
@@ -160,19 +162,17 @@ def _masks(rows: SourceTable, tomogram: np.ndarray, n_tilts: np.ndarray) -> tupl
             "Got 2 in rlnTomoVisibleFrames of %s, by which older versions of tomoDRGN marked test images: these are "
             "read as visible.", rows.place,
         )  # fmt: skip
-    masks = []
-    for number, text in enumerate(texts):
-        try:
-            masks.append(parse_mask(str(text)))
-        except ValueError as error:
-            first = _particle_ids(rows)[int(np.argmax(codes == number))]
-            raise ValueError(f"{error} It is that of particle {first!r} in {rows.place}.") from None
+    ids, first = _particle_ids(rows), np.unique(codes, return_index=True)[1]
+    masks = [
+        parse_mask(str(text), f" of particle {ids[row]!r} in {rows.place}")
+        for text, row in zip(texts, first, strict=True)
+    ]
     length = np.array([len(mask) for mask in masks])[codes]
     bad = np.flatnonzero(length != n_tilts[tomogram])
     if len(bad):
         row = int(bad[0])
         raise ValueError(
-            f"Got rlnTomoVisibleFrames of {length[row]} tilts for particle {_particle_ids(rows)[row]!r} in "
+            f"Got rlnTomoVisibleFrames of {length[row]} tilts for particle {ids[row]!r} in "
             f"{rows.place} ({len(bad)} such particles), expected {n_tilts[tomogram[row]]} as in the tilt "
             f"table of its tomogram {rows.text('rlnTomoName')[row]!r}. Use the tomograms file of the same export."
         )

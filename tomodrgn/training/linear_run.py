@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import pandas as pd
 from safetensors.torch import load_file
 
 from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig
+from tomodrgn.io import mrc
 from tomodrgn.model.linear import LinearLatents, LinearSubspace
 from tomodrgn.model.slice_reader import SliceReader
-from tomodrgn.model.subspace_fit import SubspaceFit, fit_subspace
+from tomodrgn.model.subspace_fit import SubspaceFit, fit_subspace, remarks_on_components
 from tomodrgn.model.subspace_search import SearchStage, stage_radii
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
@@ -26,6 +28,7 @@ from tomodrgn.training.run import Run, check_new_run
 
 __all__ = ["LinearProgress", "embed_linearly", "fit_linear", "load_subspace"]
 
+logger = logging.getLogger(__name__)
 USED = ("accelerator", "devices", "seed")  # of the training options
 
 
@@ -53,7 +56,10 @@ def fit_linear(
     """Fit volumes as an average and a few components, and keep model and latents in a run folder.
 
     The model is that of 3D variability analysis (Punjani & Fleet 2021, 10.1016/j.jsb.2021.107702). Latents are exact
-    posteriors, mean and covariance, in units in which the first component has the standard deviation 1. The history has
+    posteriors, mean and covariance, in units in which the first component has the standard deviation 1. Posterior means
+    are drawn to the average by what the images leave open, so the maps of a class at its mean latent differ less than
+    the classes do: by the share of the variance of latents that is that of their means. On the particles of the fit
+    latents are somewhat larger than on others, as components carry a part of the noise of their images. The history has
     one row, in nats a particle: total is minus the log likelihood of the images over that under the average alone, of
     which kl is the divergence of the posterior from the prior, and reconstruction the rest.
 
@@ -85,11 +91,13 @@ def fit_linear(
     BlockingIOError
         If another process trains in that folder.
     ValueError
-        If an option of `training` that does not apply is not at its default, CUDA is asked for where there is none, or
-        fewer than two particles have images that are not constant.
+        If an option of `training` that does not apply is not at its default, as many components are asked for as there
+        are particles, CUDA is asked for where there is none, or fewer than two particles have images that are not
+        constant.
     """
     model, preprocess, training = model or LinearConfig(), preprocess or PreprocessConfig(), training or TrainConfig()
     training = _used_options(training)
+    _check_number(model, particles)
     check_new_run(run, overwrite=overwrite)
     device = default_device(training.accelerator)
     with hold_run(run):
@@ -117,6 +125,14 @@ def fit_linear(
         except BaseException as error:
             opened.write_status("failed", epoch=0, error=f"{type(error).__name__}: {error}")
             raise
+
+
+def _check_number(model: LinearConfig, particles: ParticleSet) -> None:
+    if model.n_components is not None and model.n_components >= len(particles):
+        raise ValueError(
+            f"Got {model.n_components} components (--n-components, or --z-dim) for {len(particles)} particles of "
+            f"{particles.source.path}, expected fewer than particles. Ask for fewer, or let held-out tilts decide."
+        )
 
 
 class _StopAskedError(Exception):
@@ -155,6 +171,8 @@ class _Watch:
 def load_subspace(run: Run) -> LinearSubspace:
     """The fitted subspace of a linear run, on the CPU.
 
+    What the fit remarked on its components is logged again.
+
     Raises
     ------
     ValueError
@@ -168,14 +186,26 @@ def load_subspace(run: Run) -> LinearSubspace:
             f"Got {subspace.z_dim} components in {run.epoch_folder()}, expected {config.n_components} as in "
             f"{run.folder / 'run.json'}. Restore the files of the run, or fit it again."
         )
+    suggested = run.fit.get("suggested_components", subspace.z_dim)
+    for remark in remarks_on_components(subspace.z_dim, suggested):
+        logger.warning("linear run %s: %s", run.folder, remark)
     return subspace
 
 
 def embed_linearly(run: Run, preprocessor: Preprocessor) -> Latents:
     """Exact posteriors of a preprocessor's particles under a linear run, in their order."""
     subspace = load_subspace(run).to(preprocessor.device)
+    particles = preprocessor.particles
     reader = SliceReader(preprocessor, seed=run.train_config.seed).limited(subspace.max_radius)
-    return _latents(preprocessor.particles, subspace.encode(reader))
+    found = subspace.encode(reader)
+    empty = particles.particle_id[np.logical_and.reduceat(reader.blank, particles.offsets[:-1])]
+    if len(empty):
+        logger.warning(
+            "Got %d of %d particles of %s whose images hold one value everywhere, first %s: nothing is known of them, "
+            "their coordinates are those of the average.",
+            len(empty), len(particles), particles.source.path, empty[:3].tolist(),
+        )  # fmt: skip
+    return _latents(particles, found)
 
 
 def _finished(run: Run, particles: ParticleSet, found: SubspaceFit, *, seconds: float) -> Run:
@@ -184,10 +214,11 @@ def _finished(run: Run, particles: ParticleSet, found: SubspaceFit, *, seconds: 
     row = {"epoch": 1, "split": "train", "reconstruction": -gain - kl, "kl": kl, "total": -gain}
     history = pd.DataFrame([{**row, "beta": 1.0, "learning_rate": 0.0, "seconds": seconds}])
     rows = [
-        {"radius_per_px": stage.radius, "components": n, "gain": gain, "suggested": n == stage.n_components}
+        {"radius_per_px": stage.radius, "components": n, "gain": gain, "error": error,
+         "suggested": n == stage.n_components}
         for stage in found.stages
-        for n, gain in enumerate(stage.gain.tolist())
-    ]
+        for n, (gain, error) in enumerate(zip(stage.gain.tolist(), [0.0, *stage.error.tolist()], strict=True))
+    ]  # fmt: skip
     run.write_search(pd.DataFrame(rows))
     run.write_history(history)
     run = run.with_fit(
@@ -198,6 +229,12 @@ def _finished(run: Run, particles: ParticleSet, found: SubspaceFit, *, seconds: 
             "remarks": list(found.remarks),
         }
     )
+    subspace, scale, pixel_size = found.subspace, run.settings["scale"], particles.pixel_size_angst
+    maps = (subspace.components * scale).reshape(-1, *subspace.consensus.shape[1:]).cpu().numpy()
+    mrc.write_volume(
+        run.folder / "consensus.mrc", (subspace.consensus * scale).cpu().numpy(), pixel_size, overwrite=True
+    )
+    mrc.write_stack(run.component_path, maps, pixel_size, overwrite=True)
     write_epoch(run, 1, weights=found.subspace.tensors(), latents=_latents(particles, found.latents))
     run.write_status("finished", epoch=1, epochs=1)
     return run

@@ -22,7 +22,8 @@ The folder, version 1::
 
 Of a linear run (see `training.linear_run`) the model has the kind "linear" and one epoch, whose weights are the maps
 and numbers of a LinearSubspace; run.json gets a part "fit": suggested components, radius, seconds, and remarks on what
-is doubtful. It has neither consensus.mrc nor components.mrcs nor a training state.
+is doubtful. Its consensus.mrc and components.mrcs are in units of the raw images; it has no training state, and the
+next fit may take the place of one that did not finish.
 
 Every file is written under a temporary name and renamed, so a reader never sees half of one.
 """
@@ -259,11 +260,16 @@ class Run:
             If that epoch (or any) is not on disk.
         """
         epochs = self.epochs
-        if not epochs or (epoch is not None and epoch not in epochs):
-            have = f"epochs {epochs[0]} to {epochs[-1]}" if epochs else "no finished epoch"
+        if not epochs:
+            what, more = ("fit", "Fit it again") if self.kind == "linear" else ("training", "Go on with it (--resume)")
             raise ValueError(
-                f"Got epoch {'last' if epoch is None else epoch} of run {self.folder}, which has {have}. "
-                "Choose one that is there."
+                f"Got {self.kind} run {self.folder}, whose {what} is {self.status.get('state', 'not begun')}, expected "
+                f"one with a finished epoch. {more}, or wait for its end."
+            )
+        if epoch is not None and epoch not in epochs:
+            raise ValueError(
+                f"Got epoch {epoch} of run {self.folder}, which has epochs {epochs[0]} to {epochs[-1]}. Choose one "
+                "that is there."
             )
         return self.folder / "epochs" / f"{epochs[-1] if epoch is None else epoch:04d}"
 
@@ -329,10 +335,11 @@ def check_new_run(folder: Path | str, *, overwrite: bool) -> None:
     """
     folder = Path(folder)
     if (folder / "run.json").is_file():
-        if not overwrite:
+        if not overwrite and not _is_unfinished_fit(folder):
+            go_on = "" if _is_linear(folder) else ", or resume=True (--resume) to go on with it"
             raise FileExistsError(
                 f"Got run folder {folder}, which holds a run already. Choose another, or pass overwrite=True "
-                "(--overwrite) to replace it, or resume=True (--resume) to go on with it."
+                f"(--overwrite) to replace it{go_on}."
             )
     # A log that the job opened before the run existed does not count as somebody's files, nor does what a training
     # left that was killed while it made the folder: only such a one leaves its lock without a run.
@@ -340,6 +347,18 @@ def check_new_run(folder: Path | str, *, overwrite: bool) -> None:
         folder.is_dir() and ((folder / LOCK).is_file() or {p.name for p in folder.iterdir()} <= {"log.txt"})
     ):
         raise FileExistsError(f"Got run folder {folder}, which holds other files. Choose a new folder.")
+
+
+def _is_linear(folder: Path) -> bool:
+    try:
+        return Run.open(folder).kind == "linear"
+    except ValueError:
+        return False
+
+
+def _is_unfinished_fit(folder: Path) -> bool:
+    """Whether the run is a linear one that was stopped or failed: it holds nothing that the next fit would not."""
+    return _is_linear(folder) and not Run.open(folder).epochs
 
 
 def _clear(folder: Path) -> None:

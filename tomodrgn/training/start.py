@@ -110,7 +110,7 @@ def read_start(folder: Path | str, particles: ParticleSet, model: VaeConfig) -> 
         )
     n = subspace.z_dim if run.linear_config.n_components is not None else run.fit["suggested_components"]
     if not n:
-        logger.warning("linear run %s suggests no component: only its average is taken from it", run.folder)
+        logger.warning("only the average is taken from linear run %s, which suggests no component", run.folder)
     n = min(n, subspace.z_dim, model.z_dim)
     return LinearStart(
         scale=run.settings["scale"],
