@@ -141,7 +141,7 @@ for line in sys.stdin:
 
 
 def test_process_killed_at_random_moments(small_particles, tmp_path):
-    folder, moments = tmp_path / "run", np.random.default_rng(1).uniform(0, 0.8, 10)
+    folder, moments = tmp_path / "run", np.random.default_rng(1).uniform(0, 0.8, 20)
     with subprocess.Popen(
         [sys.executable, "-c", TRAINER, str(small_particles.source.path), str(folder)],
         stdin=subprocess.PIPE,

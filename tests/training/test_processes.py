@@ -60,6 +60,24 @@ def test_started_by_torchrun_stopped_and_resumed_by_one(one, small_particles, tm
     np.testing.assert_allclose(run.history[LOSSES], one.history[LOSSES], rtol=1e-5)
 
 
+def test_two_processes_embed_and_decode_as_one_does(one, small_particles, tmp_path):
+    for devices in (1, 2):
+        options = ["--accelerator", "cpu", "--devices", devices]
+        for command in (
+            ["embed", one.folder, small_particles.source.path, tmp_path / f"{devices}.npz"],
+            ["generate", one.folder, tmp_path / str(devices), "--kmeans", 5, "--lowpass-angst", 40, "--flip"],
+        ):
+            done = run_command(*command, *options)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count("wrote") == 1
+    first, second = (td.Latents.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
+    np.testing.assert_allclose(first.mu, second.mu, atol=1e-5)
+    first, second = (td.VolumeStack.open(tmp_path / str(devices)) for devices in (1, 2))
+    assert first.names == second.names
+    assert first.maps.std() > 0
+    np.testing.assert_allclose(first.maps, second.maps, atol=1e-5)
+
+
 def test_error_of_one_process_ends_all_with_one_message(small_particles, tmp_path):
     options = ["--epochs", 1, "--accelerator", "cpu", "--devices", 2, "--start-from", tmp_path / "nowhere"]
     done = run_command("train", small_particles.source.path, tmp_path / "run", *SMALL_MODEL, *options)

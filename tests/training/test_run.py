@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,6 +42,29 @@ def test_table_joins_star_columns_and_latents_by_particle_id(run):
     assert table.index.tolist() == run.particles.particle_id.tolist()
     assert {"z1", "z2", "z1_std", "tomogram", "n_tilts", "userGridSquare"} <= set(table.columns)
     np.testing.assert_allclose(table["z1"], run.latents().mu[:, 0])
+
+
+def test_table_has_what_the_analysis_added(run):
+    ids = run.particles.particle_id
+    folder = run.folder / "analysis"
+    folder.mkdir()
+    try:
+        (folder / "clusters.csv").write_text(
+            "particle_id,cluster,tomogram\n" + "".join(f"{i},{n},t{n}\n" for n, i in enumerate(ids[::-1]) if n)
+        )
+        (folder / "edges.csv").write_text(f"particle_id,other\n{ids[0]},{ids[1]}\n{ids[0]},{ids[2]}\n")
+        (folder / "associations.csv").write_text("column,score\nrlnDefocusU,0.5\n")
+        table = run.table()
+        assert table.index.tolist() == ids.tolist()
+        assert np.isnan(table["cluster"].iloc[-1])
+        assert table["cluster"].iloc[:-1].tolist() == list(range(len(ids) - 1, 0, -1))
+        assert (table["clusters_tomogram"].iloc[0], table["tomogram"].iloc[0]) == ("t11", run.particles.tomogram[0])
+        assert not {"other", "score"} & set(table)
+        (folder / "damaged.csv").write_text("particle_id,a\n1,2\n1,2,3\n")
+        with pytest.raises(ValueError, match=r"Got .*damaged.csv, expected a table in CSV"):
+            run.table()
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_run_survives_moving_of_its_folder(run, tmp_path):

@@ -47,7 +47,7 @@ def test_slice_of_a_decoded_map_is_what_the_decoder_says_of_an_image(model):
 
 def test_many_points_give_the_same_maps_as_one_at_a_time(model):
     points = np.random.default_rng(0).normal(size=(18, 2)).astype(np.float32)
-    together = decode_volumes(model, points, box_px=16, voxels_per_chunk=100)
+    together = decode_volumes(model, points, box_px=16, points_per_chunk=100)
     single = np.concatenate([decode_volumes(model, points[i : i + 1], box_px=16) for i in (0, 17)])
     np.testing.assert_allclose(together[[0, 17]], single, atol=1e-5)
     assert np.abs(together[0] - together[17]).max() > 1e-3
@@ -70,6 +70,15 @@ def test_flip_mirrors_and_lowpass_smooths(run):
     np.testing.assert_array_equal(flipped.maps[0, 15], plain.maps[0, 17])
     smooth = td.generate_volumes(run, point, lowpass_angst=80.0)
     assert np.abs(np.diff(smooth.maps, axis=-1)).mean() < np.abs(np.diff(plain.maps, axis=-1)).mean()
+
+
+def test_inverted_maps_have_the_other_sign_however_many_are_decoded_at_once(run):
+    points = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    plain = td.generate_volumes(run, points)
+    inverted = td.generate_volumes(run, points, invert=True, batch_size=2)
+    np.testing.assert_allclose(inverted.maps, -plain.maps, atol=1e-5 * np.abs(plain.maps).max())
+    with pytest.raises(ValueError, match=r"Got 0 maps at once \(--batch-size\)"):
+        td.generate_volumes(run, points, batch_size=0)
 
 
 def test_saved_maps_open_again_with_their_labels(run, tmp_path):

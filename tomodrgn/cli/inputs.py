@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from jaxtyping import Float32
+    from lightning_fabric import Fabric
 
     from tomodrgn.particles.particle_set import ParticleSet
     from tomodrgn.training.run import Run
 
 __all__ = [
+    "DeviceOptions",
+    "Devices",
     "Input",
     "InputOptions",
     "latent_points",
@@ -30,6 +33,29 @@ __all__ = [
 ]
 
 VOXEL_SIZE_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where a model is computed."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Kind of device."""
+    devices: int = 1
+    """Number of devices (processes) of each node, which share the work."""
+    num_nodes: int = 1
+    """Number of nodes."""
+
+    def launch(self) -> Fabric:
+        """All processes that share the work, of which this is one."""
+        from tomodrgn.config import TrainConfig
+        from tomodrgn.training.devices import launch
+
+        # What is decoded or encoded for keeps is computed in float32.
+        return launch(TrainConfig(**vars(self), precision="32-true"))
+
+
+Devices = Annotated[DeviceOptions | None, Parameter(name="*")]
 
 
 @dataclass(frozen=True, kw_only=True)

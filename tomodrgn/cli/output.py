@@ -20,6 +20,7 @@ __all__ = [
     "print_facts",
     "print_fit",
     "print_run",
+    "print_run_facts",
     "print_table",
     "stack_bar",
     "stage_bar",
@@ -96,6 +97,37 @@ def print_facts(facts: dict[str, Any]) -> None:
         print(facts["images_say"])
         for warning in facts["warnings"]:
             print(f"warning: {warning}")
+
+
+def print_run_facts(facts: dict[str, Any]) -> None:
+    """What `describe_run` tells."""
+    particles, process = facts["particles"], facts["process"]
+    count = f"{facts['epochs']} of {facts['epochs_wanted']}"
+    fit = facts["fit"] or {}
+    held = "" if process is None else f" (process {process['pid']} on {process['host']})"
+    cropped = particles["stack_box_px"]
+    rows = {
+        "run": facts["run"],
+        "model": facts["kind"] + ("" if facts["z_dim"] is None else f", latent dimensions: {facts['z_dim']}"),
+        "state": facts["state"] + held + (f": {facts['error']}" if facts["error"] else ""),
+        "created": f"{facts['created']} by tomodrgn {facts['tomodrgn']}",
+        "epochs": f"{count}, {facts['seconds']:.1f} s",
+        **{
+            f"losses ({split})": ", ".join(f"{name} {value:.6g}" for name, value in losses.items())
+            for split, losses in facts["losses"].items()
+        },
+        "held-out tilts suggest": fit and f"components: {fit['suggested_components']}",
+        "particles": f"{particles['path']} ({particles['number'] or 'not yet counted'})",
+        "images": f"box {particles['box_px']} px" + f", of {cropped} px on disk" * (cropped != particles["box_px"])
+        + f", {particles['pixel_size_angst']:g} angstrom/px, at most {particles['most_tilts']} tilts",
+        "dialect": particles["dialect"],
+        "options": ", ".join(f"{name}={value}" for name, value in facts["options"].items()) or "all at their defaults",
+        **{name: ", ".join(facts[name]) for name in ("analyses", "volumes", "selections")},
+        "on disk": f"{facts['bytes'] / 2**20:.1f} MiB",
+    }  # fmt: skip
+    print_table({name: value for name, value in rows.items() if value})
+    for remark in fit.get("remarks", []):
+        print(f"remark: {remark}")
 
 
 def write_tables(found: Inspection, *, ids: Path | None, images: Path | None, overwrite: bool) -> list[Path]:

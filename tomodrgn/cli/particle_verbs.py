@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from tomodrgn.cli.inputs import Input, InputOptions
-from tomodrgn.cli.output import print_facts, write_tables
+from tomodrgn.cli.output import print_facts, print_run_facts, write_tables
 
 __all__ = ["info", "simulate"]
 
@@ -25,12 +25,12 @@ def info(
     report: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Say what a file of particles holds, what was assumed on reading, and which image stacks are missing.
+    """Say what a file of particles holds, what was assumed on reading, and which stacks are missing; or all of a run.
 
     Parameters
     ----------
     particles
-        STAR file of image rows, or an optimisation set.
+        STAR file of image rows, or an optimisation set; or a run folder.
     as_json
         Print JSON.
     ids
@@ -47,6 +47,9 @@ def info(
     from tomodrgn.particles.inspection import inspect_particles
     from tomodrgn.particles.own_files import refuse_own_files
 
+    if (particles / "run.json").is_file():
+        _info_of_run(particles, as_json=as_json, outputs=[report, ids, images], data=data)
+        return
     for path in (report, ids, images):
         if path is not None:
             refuse_existing(path, overwrite=overwrite)
@@ -69,6 +72,21 @@ def info(
     print_facts(facts)
     for path in written:
         print(f"wrote {path}")
+
+
+def _info_of_run(folder: Path, *, as_json: bool, outputs: list[Path | None], data: InputOptions | None) -> None:
+    from tomodrgn.training.run_facts import describe_run
+
+    if any(outputs) or data is not None:
+        raise ValueError(
+            f"Got run {folder} with options that are for a file of particles, expected --json or none. Give "
+            f"{folder / 'particles.star'}, or the file that it was trained on."
+        )
+    facts = describe_run(folder)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print_run_facts(facts)
 
 
 def simulate(

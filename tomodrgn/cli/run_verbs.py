@@ -9,7 +9,16 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tomodrgn.cli.inputs import Input, InputOptions, latent_points, linear_options, read_ids, read_reference
+from tomodrgn.cli.inputs import (
+    DeviceOptions,
+    Devices,
+    Input,
+    InputOptions,
+    latent_points,
+    linear_options,
+    read_ids,
+    read_reference,
+)
 from tomodrgn.cli.output import ProgressBar, print_comparison, print_fit, print_run, print_table, stage_bar
 from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 
@@ -92,6 +101,7 @@ def embed(
     /,
     *,
     data: Input = None,
+    on: Devices = None,
     epoch: int | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -117,9 +127,11 @@ def embed(
     refuse_existing(out, overwrite=overwrite)
     opened = Run.open(run)
     options = data or InputOptions()
-    latents = embed_particles(opened, options.read(particles), epoch=epoch)
-    latents.save(out, overwrite=overwrite)
-    print(f"wrote {len(latents)} latents of {latents.z_dim} dimensions to {out}")
+    fabric = (on or DeviceOptions()).launch()
+    latents = embed_particles(opened, options.read(particles), epoch=epoch, fabric=fabric)
+    if fabric.is_global_zero:
+        latents.save(out, overwrite=overwrite)
+        print(f"wrote {len(latents)} latents of {latents.z_dim} dimensions to {out}")
 
 
 def generate(
@@ -127,6 +139,7 @@ def generate(
     out_dir: Path,
     /,
     *,
+    on: Devices = None,
     kmeans: int | None = None,
     particle_ids: Path | None = None,
     latents: Path | None = None,
@@ -134,7 +147,9 @@ def generate(
     box: int | None = None,
     lowpass_angst: float | None = None,
     flip: Annotated[bool, Parameter(negative=())] = False,
+    invert: Annotated[bool, Parameter(negative=())] = False,
     epoch: int | None = None,
+    batch_size: int = 16,
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -160,8 +175,12 @@ def generate(
         Remove detail finer than this resolution.
     flip
         Mirror the maps.
+    invert
+        Change the sign of the maps, for programs that want density dark.
     epoch
         Epoch whose weights are used; the last if not given.
+    batch_size
+        Number of maps decoded at once; fewer take less memory.
     seed
         Seed of k-means.
     overwrite
@@ -174,9 +193,21 @@ def generate(
     refuse_existing(out_dir / "volumes.csv", overwrite=overwrite)
     opened = Run.open(run)
     points = latent_points(opened, kmeans, particle_ids, latents, pc=pc, epoch=epoch, seed=seed)
-    stack = generate_volumes(opened, points, epoch=epoch, box_px=box, lowpass_angst=lowpass_angst, flip=flip)
-    paths = stack.save(out_dir, overwrite=overwrite)
-    print(f"wrote {len(paths)} maps of box {stack.maps.shape[-1]}, {stack.voxel_size_angst:.3f} A/voxel, to {out_dir}")
+    fabric = (on or DeviceOptions()).launch()
+    stack = generate_volumes(
+        opened,
+        points,
+        epoch=epoch,
+        box_px=box,
+        lowpass_angst=lowpass_angst,
+        flip=flip,
+        invert=invert,
+        batch_size=batch_size,
+        fabric=fabric,
+    )
+    if fabric.is_global_zero:
+        paths, side = stack.save(out_dir, overwrite=overwrite), stack.maps.shape[-1]
+        print(f"wrote {len(paths)} maps of box {side}, {stack.voxel_size_angst:.3f} A/voxel, to {out_dir}")
 
 
 def backproject(

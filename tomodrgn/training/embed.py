@@ -24,7 +24,12 @@ __all__ = ["embed_particles", "encode_all", "give_components", "load_model", "pa
 
 
 def embed_particles(
-    run: Run | Path | str, particles: ParticleSet, *, epoch: int | None = None, device: str | None = None
+    run: Run | Path | str,
+    particles: ParticleSet,
+    *,
+    epoch: int | None = None,
+    device: str | None = None,
+    fabric: Fabric | None = None,
 ) -> Latents:
     """Latents of any particles under a trained run; they need not have been in its training set.
 
@@ -39,6 +44,9 @@ def embed_particles(
         Epoch whose weights are used; None is the last.
     device
         ``"cpu"`` or ``"cuda"``; None takes CUDA where it is there.
+    fabric
+        Processes that share the particles of a VAE run, as of `training.devices.launch`; each of them returns all
+        latents. Then `device` is not used.
 
     Raises
     ------
@@ -47,11 +55,11 @@ def embed_particles(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     particles = particles_at_box(run, particles)
-    chosen = default_device(device)
+    chosen = default_device(device) if fabric is None else fabric.device
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=chosen)
     if run.kind == "linear":
         return embed_linearly(run, preprocessor)
-    return encode_all(load_model(run, epoch).to(chosen), preprocessor)
+    return encode_all(load_model(run, epoch).to(chosen), preprocessor, fabric=fabric)
 
 
 def particles_at_box(run: Run, particles: ParticleSet) -> ParticleSet:

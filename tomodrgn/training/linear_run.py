@@ -23,6 +23,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor, estimate_scale
 from tomodrgn.training.checkpoint import write_epoch
 from tomodrgn.training.devices import default_device
+from tomodrgn.training.disk_errors import failures_told
 from tomodrgn.training.lock import hold_run
 from tomodrgn.training.run import Run, check_new_run
 
@@ -90,6 +91,8 @@ def fit_linear(
         If the folder exists and `overwrite` is not given.
     BlockingIOError
         If another process trains in that folder.
+    OSError
+        If the disk is full.
     ValueError
         If an option of `training` that does not apply is not at its default, as many components are asked for as there
         are particles, CUDA is asked for where there is none, or fewer than two particles have images that are not
@@ -113,18 +116,14 @@ def fit_linear(
         )
         preprocessor = Preprocessor(particles, preprocess, scale=opened.settings["scale"], device=device)
         on_stage = _Watch(opened, progress, should_stop)
-        try:
-            began = time.perf_counter()
-            found = fit_subspace(preprocessor, model, seed=training.seed, on_stage=on_stage)
-            return _finished(opened, particles, found, seconds=time.perf_counter() - began)
-        except (_StopAskedError, KeyboardInterrupt) as end:
-            opened.write_status("stopped", epoch=0)
-            if isinstance(end, KeyboardInterrupt):
-                raise
-            return opened
-        except BaseException as error:
-            opened.write_status("failed", epoch=0, error=f"{type(error).__name__}: {error}")
-            raise
+        with failures_told(opened):
+            try:
+                began = time.perf_counter()
+                found = fit_subspace(preprocessor, model, seed=training.seed, on_stage=on_stage)
+                return _finished(opened, particles, found, seconds=time.perf_counter() - began)
+            except _StopAskedError:
+                opened.write_status("stopped", epoch=0)
+                return opened
 
 
 def _check_number(model: LinearConfig, particles: ParticleSet) -> None:

@@ -53,6 +53,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
 from tomodrgn.particles.read_options import ReadOptions
 from tomodrgn.training.lock import LOCK
+from tomodrgn.training.particle_table import particle_table
 
 __all__ = ["Run", "check_new_run"]
 
@@ -290,10 +291,12 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def table(self, epoch: int | None = None) -> pd.DataFrame:
-        """One row a particle: every STAR column and the latents of an epoch, indexed by particle_id."""
-        latents = self.latents(epoch).aligned_to(self.particles.particle_id).frame()
-        columns = self.particles.frame()
-        return columns.drop(columns=[c for c in latents if c in columns]).join(latents)
+        """One row a particle, indexed by particle_id: every STAR column, the latents of an epoch, and the analysis.
+
+        Of the analysis come the columns of every CSV file in its folder that has one row a particle; a name that is
+        taken gets that of the file before it. Particles that such a file does not have get NaN.
+        """
+        return particle_table(self, epoch)
 
     # --- written by the training process -------------------------------------------------------------------------
 

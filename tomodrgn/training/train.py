@@ -31,6 +31,7 @@ from tomodrgn.training.devices import (
     sum_gradients,
     sum_over_processes,
 )
+from tomodrgn.training.disk_errors import failures_told
 from tomodrgn.training.embed import build_model, encode_all, give_components, particles_at_box
 from tomodrgn.training.held_out import held_out_loss, trained_tilts
 from tomodrgn.training.lock import hold_run
@@ -104,6 +105,8 @@ def train(
     ValueError
         If a run is resumed with other images or other options than it was started with (each is named), or CUDA is
         asked for where there is none.
+    OSError
+        If the disk is full; finished epochs are whole.
     FloatingPointError
         If a loss is not finite; the message names the particles of that batch and the last good checkpoint.
     """
@@ -133,16 +136,10 @@ def train(
         on_first_process(fabric, lambda: stack.enter_context(hold_run(run)))
         on_first_process(fabric, prepare)
         opened = Run.open(run)
-        try:
-            cropped = particles_at_box(opened, particles)
-            session, first_epoch = _begin(opened, cropped, fabric, progress=progress, should_stop=should_stop)
-            return _train(session, first_epoch)
-        except KeyboardInterrupt:
-            _write_status(opened, "stopped", epoch=_last_epoch(opened))
-            raise
-        except BaseException as error:
-            _write_status(opened, "failed", epoch=_last_epoch(opened), error=f"{type(error).__name__}: {error}")
-            raise
+        stack.enter_context(failures_told(opened, writes=fabric.is_global_zero))
+        cropped = particles_at_box(opened, particles)
+        session, first_epoch = _begin(opened, cropped, fabric, progress=progress, should_stop=should_stop)
+        return _train(session, first_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +304,3 @@ def _must_stop(session: _Session, batch: int) -> bool:
 def _write_status(run: Run, state: str, **details: object) -> None:
     if is_first_process():
         run.write_status(state, **details)
-
-
-def _last_epoch(run: Run) -> int:
-    return max(run.epochs, default=0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float32
+from lightning_fabric import Fabric
 
 from tomodrgn.imaging import fourier, grid, resolution
 from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.vae import TiltSeriesVae
-from tomodrgn.training.devices import default_device
+from tomodrgn.training.devices import default_device, own_share, sum_over_processes
 from tomodrgn.training.embed import load_model
 from tomodrgn.training.linear_run import load_subspace
 from tomodrgn.training.run import Run
@@ -31,7 +34,10 @@ def generate_volumes(
     box_px: int | None = None,
     lowpass_angst: float | None = None,
     flip: bool = False,
+    invert: bool = False,
+    batch_size: int = 16,
     device: str | None = None,
+    fabric: Fabric | None = None,
 ) -> VolumeStack:
     """Decode points of the latent space to maps.
 
@@ -50,14 +56,22 @@ def generate_volumes(
         Remove detail finer than this resolution.
     flip
         Mirror the maps (the hand of a data set follows its tilt geometry and may be either).
+    invert
+        Change the sign of the maps, for programs that want density dark.
+    batch_size
+        Number of maps decoded at once: fewer take less memory.
     device
         ``"cpu"`` or ``"cuda"``; None takes CUDA where it is there.
+    fabric
+        Processes that share the maps, as of `training.devices.launch`; each of them returns all maps. Then `device` is
+        not used.
 
     Raises
     ------
     ValueError
         If the points have another number of dimensions than the run's latents or are no numbers, the box is odd or
-        larger than the images, the resolution is not positive, or the epoch is not on disk.
+        larger than the images, the resolution or the number of maps at once is not positive, or the epoch is not on
+        disk.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     points, labels = _points_and_labels(latents, run.z_dim)
@@ -73,18 +87,42 @@ def generate_volumes(
             f"Got a low-pass filter at {lowpass_angst:g} angstrom, expected a resolution above 0. Choose one, or leave "
             "the filter out."
         )
-    if run.kind == "linear":
-        maps = _decode_linearly(load_subspace(run), points, box_px=box, scale=run.settings["scale"])
-    else:
-        model = load_model(run, epoch).to(default_device(device))
-        maps = decode_volumes(
-            model, points, box_px=box, max_radius=run.preprocess_config.max_radius, scale=run.settings["scale"]
-        )
+    if batch_size < 1:
+        raise ValueError(f"Got {batch_size} maps at once (--batch-size), expected 1 or more. Choose another number.")
+    share = slice(None) if fabric is None else own_share(fabric, len(points))
+    chosen = default_device(device) if fabric is None else fabric.device
+    decode = _decoder(run, epoch, chosen, box_px=box, batch_size=batch_size)
+    maps = np.zeros((len(points),) + (box,) * 3, dtype=np.float32)
+    maps[share] = decode(points[share])
     voxel_size = run.settings["pixel_size_angst"] * source_box / box
     if lowpass_angst is not None:
-        maps = np.stack([resolution.lowpass_filter(torch.from_numpy(m), lowpass_angst, voxel_size) for m in maps])
+        for volume in maps[share]:
+            volume[:] = resolution.lowpass_filter(torch.from_numpy(volume), lowpass_angst, voxel_size)
+    if invert:
+        np.negative(maps, out=maps)
+    if fabric is not None:
+        for part in (maps[first : first + batch_size] for first in range(0, len(maps), batch_size)):
+            part[:] = sum_over_processes(fabric, torch.from_numpy(part)).cpu().numpy()
     stack = VolumeStack(maps=maps, voxel_size_angst=voxel_size, labels=labels)
     return stack.mirrored() if flip else stack
+
+
+def _decoder(
+    run: Run, epoch: int | None, device: torch.device, *, box_px: int, batch_size: int
+) -> Callable[[Float32[np.ndarray, "v z"]], Float32[np.ndarray, "v d d d"]]:
+    """What makes maps of points, in units of the raw images."""
+    scale = run.settings["scale"]
+    if run.kind == "linear":
+        run.epoch_folder(epoch)  # an error if it is not there
+        return partial(_decode_linearly, load_subspace(run), box_px=box_px, scale=scale)
+    return partial(
+        decode_volumes,
+        load_model(run, epoch).to(device),
+        box_px=box_px,
+        max_radius=run.preprocess_config.max_radius,
+        scale=scale,
+        batch_size=batch_size,
+    )
 
 
 @torch.no_grad()
@@ -95,7 +133,8 @@ def decode_volumes(
     box_px: int,
     max_radius: float = 0.5,
     scale: float = 1.0,
-    voxels_per_chunk: int = 32_768,
+    batch_size: int = 16,
+    points_per_chunk: int | None = None,
 ) -> Float32[np.ndarray, "v d d d"]:
     """Real-space maps of latent points, in units of the (centred) raw images, mean 0.
 
@@ -109,8 +148,13 @@ def decode_volumes(
         Side of the maps; frequencies beyond `max_radius` of the images are zero.
     scale
         Factor by which the images were divided before training.
+    batch_size
+        Number of maps decoded at once.
+    points_per_chunk
+        Number of frequencies decoded at once for each map; None is a number that suits the device.
     """
     device = next(model.parameters()).device
+    rows = points_per_chunk or (4096 if device.type == "cpu" else 65_536)
     lattice = grid.HalfGrid.of_volume(box_px).to(device)
     coordinates = lattice.frequencies * (box_px / model.box_px)  # cycles per image pixel
     inside = coordinates.norm(dim=-1) < max_radius
@@ -119,16 +163,16 @@ def decode_volumes(
     maps = np.empty((len(z),) + (box_px,) * 3, dtype=np.float32)
     # A slice of an orthonormal 3-D transform is the orthonormal 2-D one over sqrt(d); then crop to the asked box.
     factor = scale * model.box_px**-0.5 * (box_px / model.box_px) ** 1.5
-    for first in range(0, len(z), 16):
-        part = z[first : first + 16]
+    for first in range(0, len(z), batch_size):
+        part = z[first : first + batch_size]
         half = torch.zeros(len(part), box_px * box_px * (box_px // 2 + 1), dtype=torch.complex64, device=device)
-        for chunk in range(0, len(index), voxels_per_chunk):
-            piece = slice(chunk, chunk + voxels_per_chunk)
+        for chunk in range(0, len(index), rows):
+            piece = slice(chunk, chunk + rows)
             values = model.decode_shared(coordinates[piece], part).float()  # (v, m, 2)
             half[:, index[piece]] = torch.view_as_complex(values.contiguous()) * factor
         half = half.view(len(part), box_px, box_px, -1)
         fourier.complete_friedel(half, ndim=3)
-        maps[first : first + 16] = fourier.irfft3_centred(half, box_px).cpu().numpy()
+        maps[first : first + batch_size] = fourier.irfft3_centred(half, box_px).cpu().numpy()
     return maps
 
 
@@ -141,6 +185,8 @@ def _decode_linearly(
         consensus=fourier.fourier_crop3(subspace.consensus, box_px),
         components=fourier.fourier_crop3(subspace.components, box_px),
     )
+    if not len(points):
+        return np.zeros((0, box_px, box_px, box_px), dtype=np.float32)
     maps = cropped.decode(torch.tensor(points)) * scale
     return (maps - maps.mean(dim=(1, 2, 3), keepdim=True)).numpy()
 
