@@ -240,6 +240,7 @@ def test_labels_by_size_keep_noise():
 def test_tables_of_coordinates_serve_as_latents(groups):
     table = groups.frame()[["z1", "z2", "z3"]]
     pd.testing.assert_frame_equal(reduce_latents(groups), reduce_latents(table))
+    pd.testing.assert_frame_equal(umap_latents(groups), umap_latents(table))
     clusters = cluster_latents(table, 3)
     pd.testing.assert_series_equal(cluster_latents(groups, 3), clusters)
     centres = cluster_centres(table.add_suffix("_angst"), clusters)
