@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
+from tomodrgn.analysis.chance import against_chance
 from tomodrgn.analysis.latent_space import points_of
 from tomodrgn.particles.latents import Latents
 
@@ -108,7 +109,7 @@ def associate_columns(
         chance[i] = _information(known, {name: code[order] for name, code in targets.items()})
         if progress is not None:
             progress(i + 1, n_permutations)
-    p_value, p_family = _significance(found, chance)
+    p_value, p_family = against_chance(found, chance)
     largest = np.minimum.outer([_entropy(c) for c in known.values()], [_entropy(c) for c in targets.values()])
     strength = (found - chance.mean(axis=0)) / np.maximum(largest - chance.mean(axis=0), 1e-12)
     rows = [
@@ -217,17 +218,3 @@ def _correlation_ratio(code: np.ndarray, axis: pd.Series) -> float:
     means = np.bincount(code, weights=values) / counts
     total = float(np.square(values).sum())
     return float((counts * np.square(means)).sum() / total) if total > 0 else 0.0
-
-
-def _significance(found: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """P of each association alone, and of all together; 1 where there is none at all."""
-    n = len(chance)
-    tiny = 1e-12
-    p_value = (1 + (chance >= found - tiny).sum(axis=0)) / (1 + n)
-    if not found.size:
-        return p_value, p_value
-    together = np.concatenate([found[None], chance])  # the order found is one of all orders: the test is exact
-    std = together.std(axis=0)
-    scores = np.where(std > tiny, (together - together.mean(axis=0)) / np.maximum(std, tiny), 0.0)
-    largest = scores[1:].reshape(n, -1).max(axis=1)
-    return p_value, (1 + (largest[:, None, None] >= scores[0] - tiny).sum(axis=0)) / (1 + n)

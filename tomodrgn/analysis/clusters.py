@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -203,8 +203,8 @@ def graph_clusters(
     return pd.Series(number_by_size(np.asarray(labels)), index=index, name="cluster")
 
 
-def neighbour_graph(points: np.ndarray, n_neighbors: int):  # type: ignore[no-untyped-def]  # a scipy.sparse.csr_matrix
-    """Symmetric graph of the distances to the nearest neighbours, a sparse (k, k) matrix.
+def neighbour_graph(points: np.ndarray, n_neighbors: int) -> Any:
+    """Symmetric graph of the distances to the nearest neighbours, a scipy.sparse.csr_matrix (k, k).
 
     Raises
     ------
@@ -222,7 +222,7 @@ def neighbour_graph(points: np.ndarray, n_neighbors: int):  # type: ignore[no-un
     return graph.maximum(graph.T).tocsr()
 
 
-def _fit_mixture(points: np.ndarray, n_clusters: int, covariance: Covariance, seed: int):  # type: ignore[no-untyped-def]
+def _fit_mixture(points: np.ndarray, n_clusters: int, covariance: Covariance, seed: int) -> Any:
     from sklearn.mixture import GaussianMixture
 
     if not 1 <= n_clusters <= len(points) or len(points) < 2:
