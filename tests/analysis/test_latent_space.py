@@ -5,25 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
+from tests.analysis.planted import SEEDS, as_latents, planted_groups
 from tomodrgn.analysis.latent_space import (
     adjusted_rand_index,
     cluster_centres,
     cluster_latents,
     nearest_particles,
+    number_by_size,
     reduce_latents,
+    tsne_latents,
+    umap_latents,
 )
 from tomodrgn.analysis.paths import traverse_latents
 from tomodrgn.particles.latents import Latents
 
 SIZES = {"b": 12, "a": 30, "c": 20}
 CENTRES = {"a": [0, 0, 0], "b": [10, 0, 0], "c": [0, 9, 0]}
-
-
-def as_latents(mu: np.ndarray, names: list[str] | None = None) -> Latents:
-    mu = np.asarray(mu, dtype=np.float32)
-    ids = np.array(names if names is not None else [f"p{i}" for i in range(len(mu))])
-    return Latents(particle_id=ids, mu=mu, logvar=np.zeros_like(mu))
 
 
 @pytest.fixture
@@ -181,3 +180,71 @@ def test_traversal_of_the_second_component_leaves_the_first_alone():
 def test_unknown_component_is_refused(groups, component):
     with pytest.raises(ValueError, match=f"component {component} of 3 latent dimensions and 62 particles.*1 to 3"):
         traverse_latents(groups, component)
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("embed", [umap_latents, tsne_latents])
+def test_embeddings_keep_neighbours_and_the_seed(embed, seed):
+    latents, truth = planted_groups(seed, (120, 90, 60))
+    table = embed(latents, seed=seed)
+    assert table.index.tolist() == latents.particle_id.tolist()
+    assert table.columns.tolist() == (["UMAP1", "UMAP2"] if embed is umap_latents else ["tSNE1", "tSNE2"])
+    nearest = NearestNeighbors(n_neighbors=2).fit(table).kneighbors(return_distance=False)
+    assert (truth[nearest] == truth[:, None]).mean() > 0.99
+    pd.testing.assert_frame_equal(table, embed(latents, seed=seed))
+    if embed is umap_latents:  # t-SNE of all pairs, from principal components, has no chance in it
+        assert not table.equals(embed(latents, seed=seed + 1))
+
+
+def test_umap_tells_its_progress_and_is_the_same_with_it():
+    latents, _ = planted_groups(0, (60, 40))
+    told: list[tuple[int, int]] = []
+    table = umap_latents(latents, 3, progress=lambda done, n: told.append((done, n)))
+    n = told[-1][1]
+    assert n >= 100
+    assert told == [(0, 0), *((i, n) for i in range(1, n + 1))]
+    pd.testing.assert_frame_equal(table, umap_latents(latents, 3))
+
+
+def test_umap_is_stopped_from_its_progress():
+    latents, _ = planted_groups(0, (60, 40))
+
+    def stop(done: int, _: int) -> None:
+        if done == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        umap_latents(latents, progress=stop)
+    assert len(umap_latents(latents)) == 100
+
+
+def test_small_sets_are_embedded_or_refused():
+    assert umap_latents(as_latents(np.random.default_rng(0).normal(size=(6, 1)))).shape == (6, 2)
+    assert tsne_latents(as_latents(np.random.default_rng(0).normal(size=(6, 1))), perplexity=2.0).shape == (6, 2)
+    for refused in (umap_latents, tsne_latents):
+        with pytest.raises(ValueError, match="for 3 particles, expected"):
+            refused(as_latents(np.eye(3)))
+        with pytest.raises(ValueError, match="0 dimensions"):
+            refused(as_latents(np.zeros((50, 0))))
+
+
+def test_labels_by_size_keep_noise():
+    assert number_by_size(np.array([5, 5, -1, -1, -1, 2])).tolist() == [0, 0, -1, -1, -1, 1]
+    assert number_by_size(np.array([4, 1, 4, 1])).tolist() == [1, 0, 1, 0]
+    assert number_by_size(np.array([-1, -2])).tolist() == [-1, -1]
+
+
+def test_tables_of_coordinates_serve_as_latents(groups):
+    table = groups.frame()[["z1", "z2", "z3"]]
+    pd.testing.assert_frame_equal(reduce_latents(groups), reduce_latents(table))
+    pd.testing.assert_frame_equal(umap_latents(groups), umap_latents(table))
+    clusters = cluster_latents(table, 3)
+    pd.testing.assert_series_equal(cluster_latents(groups, 3), clusters)
+    centres = cluster_centres(table.add_suffix("_angst"), clusters)
+    assert centres["particle_id"].tolist() == cluster_centres(groups, clusters)["particle_id"].tolist()
+    assert centres.columns.tolist()[3:] == ["z1_angst", "z2_angst", "z3_angst"]
+    with pytest.raises(KeyError, match="without coordinates, first"):
+        cluster_centres(table.iloc[1:], clusters)
