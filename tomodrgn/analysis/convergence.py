@@ -19,7 +19,14 @@ from tomodrgn.training.embed import embed_particles
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.generate import generate_volumes
 
-__all__ = ["EpochComparison", "compare_epochs", "compare_tilt_halves", "latent_agreement", "neighbours_kept"]
+__all__ = [
+    "EpochComparison",
+    "compare_epochs",
+    "compare_tilt_halves",
+    "latent_agreement",
+    "neighbours_kept",
+    "tilt_halves",
+]
 
 QUERIED_PARTICLES = 1000
 MASK_RADIUS = 0.7
@@ -187,12 +194,7 @@ def compare_tilt_halves(
             "half of them. Train with another pooling."
         )
     particles = run.particles if particles is None else particles
-    enough = particles.tilt_counts >= 4
-    if enough.sum() < 3:
-        raise ValueError(f"Got {enough.sum()} particles with four images or more, expected at least 3. Give others.")
-    particles = particles.subset(particles.particle_id[enough])
-    place = np.arange(particles.n_images) - np.repeat(particles.offsets[:-1], particles.tilt_counts)
-    halves = [particles.subset_images(place % 2 == half) for half in (0, 1)]
+    halves = tilt_halves(particles)
     means = [embed_particles(run, half, epoch=epoch, device=device).mu.astype(np.float64) for half in halves]
     a, b = (mean - mean.mean(axis=0) for mean in means)
     spread = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
@@ -202,8 +204,24 @@ def compare_tilt_halves(
         {"correlation": correlation, "reliability": 2 * positive / (1 + positive)},
         index=pd.Index([f"z{i + 1}" for i in range(len(correlation))], name="axis"),
     )
-    table.attrs["n_particles"] = len(particles)
+    table.attrs["n_particles"] = len(halves[0])
     return table
+
+
+def tilt_halves(particles: ParticleSet) -> tuple[ParticleSet, ParticleSet]:
+    """The even and the odd images of each particle, in the order of the file; of particles with four images or more.
+
+    Raises
+    ------
+    ValueError
+        If fewer than three particles have four images.
+    """
+    enough = particles.tilt_counts >= 4
+    if enough.sum() < 3:
+        raise ValueError(f"Got {enough.sum()} particles with four images or more, expected at least 3. Give others.")
+    particles = particles.subset(particles.particle_id[enough])
+    place = np.arange(particles.n_images) - np.repeat(particles.offsets[:-1], particles.tilt_counts)
+    return particles.subset_images(place % 2 == 0), particles.subset_images(place % 2 == 1)
 
 
 def latent_agreement(a: Float[np.ndarray, "k z"], b: Float[np.ndarray, "k z"]) -> float:
