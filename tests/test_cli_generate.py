@@ -32,6 +32,7 @@ MISTAKES = {
     "--pc 1 --lowpass-angst 0": ["filter at 0 angstrom", "above 0"],
     "--pc 1 --lowpass-angst -5": ["filter at -5 angstrom"],
     "--pc 1 --lowpass-angst nan": ["filter at nan angstrom"],
+    "--pc 1 --bfactor-angst2 nan": ["B-factor of nan"],
     "--pc 1 --epoch 0": ["Got epoch 0 of run", "epochs 1 to 1"],
     "--pc 1 --epoch 7": ["Got epoch 7 of run"],
     "--latents good.csv --epoch 0": ["Got epoch 0 of run"],

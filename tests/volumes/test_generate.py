@@ -72,6 +72,16 @@ def test_flip_mirrors_and_lowpass_smooths(run):
     assert np.abs(np.diff(smooth.maps, axis=-1)).mean() < np.abs(np.diff(plain.maps, axis=-1)).mean()
 
 
+def test_bfactor_scales_each_frequency(run):
+    point = np.zeros((1, 2), np.float32)
+    plain, sharp = (td.generate_volumes(run, point, bfactor_angst2=b).maps[0] for b in (0.0, -400.0))
+    before, after = (fourier.rfft3_centred(torch.from_numpy(m)) for m in (plain, sharp))
+    s = fourier.half_frequencies_xyz(32).norm(dim=-1) / 8.0
+    np.testing.assert_allclose(after, before * torch.exp(100 * s**2), atol=1e-4 * float(after.abs().max()))
+    with pytest.raises(ValueError, match="Got a B-factor of nan"):
+        td.generate_volumes(run, point, bfactor_angst2=np.nan)
+
+
 def test_inverted_maps_have_the_other_sign_however_many_are_decoded_at_once(run):
     points = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     plain = td.generate_volumes(run, points)

@@ -146,6 +146,7 @@ def generate(
     pc: int | None = None,
     box: int | None = None,
     lowpass_angst: float | None = None,
+    bfactor_angst2: float = 0.0,
     flip: Annotated[bool, Parameter(negative=())] = False,
     invert: Annotated[bool, Parameter(negative=())] = False,
     epoch: int | None = None,
@@ -173,6 +174,8 @@ def generate(
         Side of the maps in voxels; that of the images if not given.
     lowpass_angst
         Remove detail finer than this resolution.
+    bfactor_angst2
+        B-factor applied to the maps; below 0 sharpens.
     flip
         Mirror the maps.
     invert
@@ -200,6 +203,7 @@ def generate(
         epoch=epoch,
         box_px=box,
         lowpass_angst=lowpass_angst,
+        bfactor_angst2=bfactor_angst2,
         flip=flip,
         invert=invert,
         batch_size=batch_size,

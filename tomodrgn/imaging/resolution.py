@@ -10,6 +10,7 @@ from torch import Tensor
 from tomodrgn.imaging import fourier
 
 __all__ = [
+    "apply_bfactor",
     "fourier_shell_correlation",
     "fsc_weighted",
     "lowpass_filter",
@@ -102,6 +103,18 @@ def lowpass_filter(
     cutoff = box * voxel_size_angst / resolution_angst
     edge = ((radius - cutoff + 1) / 2).clamp(0, 1)
     return fourier.irfft3_centred(fourier.rfft3_centred(volumes) * (0.5 + 0.5 * torch.cos(torch.pi * edge)), box)
+
+
+def apply_bfactor(
+    volumes: Float[Tensor, "*v d d d"], bfactor_angst2: float, voxel_size_angst: float
+) -> Float[Tensor, "*v d d d"]:
+    """Maps with amplitudes times ``exp(-B s^2 / 4)``, s in 1/angstrom: B below 0 sharpens, above 0 blurs.
+
+    (Rosenthal & Henderson 2003, eq. 12.)
+    """
+    box = volumes.shape[-1]
+    s = fourier.half_frequencies_xyz(box, device=volumes.device).norm(dim=-1) / voxel_size_angst
+    return fourier.irfft3_centred(fourier.rfft3_centred(volumes) * torch.exp(-bfactor_angst2 / 4 * s.square()), box)
 
 
 def mirror(volumes: Float32[np.ndarray, "*v d d d"]) -> Float32[np.ndarray, "*v d d d"]:

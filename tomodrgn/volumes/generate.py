@@ -33,6 +33,7 @@ def generate_volumes(
     epoch: int | None = None,
     box_px: int | None = None,
     lowpass_angst: float | None = None,
+    bfactor_angst2: float = 0.0,
     flip: bool = False,
     invert: bool = False,
     batch_size: int = 16,
@@ -54,6 +55,8 @@ def generate_volumes(
         Side of the maps; None is that of the images. A smaller one has larger voxels over the same field.
     lowpass_angst
         Remove detail finer than this resolution.
+    bfactor_angst2
+        B-factor applied to the maps, as in RELION's post-processing: below 0 sharpens. Choose a low-pass filter too.
     flip
         Mirror the maps (the hand of a data set follows its tilt geometry and may be either).
     invert
@@ -70,8 +73,8 @@ def generate_volumes(
     ------
     ValueError
         If the points have another number of dimensions than the run's latents or are no numbers, the box is odd or
-        larger than the images, the resolution or the number of maps at once is not positive, or the epoch is not on
-        disk.
+        larger than the images, the resolution or the number of maps at once is not positive, the B-factor is no
+        number, or the epoch is not on disk.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     points, labels = _points_and_labels(latents, run.z_dim)
@@ -87,6 +90,10 @@ def generate_volumes(
             f"Got a low-pass filter at {lowpass_angst:g} angstrom, expected a resolution above 0. Choose one, or leave "
             "the filter out."
         )
+    if not abs(bfactor_angst2) < np.inf:
+        raise ValueError(
+            f"Got a B-factor of {bfactor_angst2:g} square angstrom, expected a number, below 0 to sharpen. Choose one."
+        )
     if batch_size < 1:
         raise ValueError(f"Got {batch_size} maps at once (--batch-size), expected 1 or more. Choose another number.")
     share = slice(None) if fabric is None else own_share(fabric, len(points))
@@ -98,6 +105,9 @@ def generate_volumes(
     if lowpass_angst is not None:
         for volume in maps[share]:
             volume[:] = resolution.lowpass_filter(torch.from_numpy(volume), lowpass_angst, voxel_size)
+    if bfactor_angst2:
+        for volume in maps[share]:
+            volume[:] = resolution.apply_bfactor(torch.from_numpy(volume), bfactor_angst2, voxel_size)
     if invert:
         np.negative(maps, out=maps)
     if fabric is not None:
