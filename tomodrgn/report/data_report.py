@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from tomodrgn import __version__, plots
+from tomodrgn import plots
 from tomodrgn.io.atomic import refuse_existing, replacing
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import describe_particles
+from tomodrgn.report.page import Picture, bullets, facts_table, figure, html_page
 from tomodrgn.volumes.assumptions import MIN_PARTICLES, TITLES, AssumptionCheck, compare_assumptions
 
-__all__ = ["too_few", "write_data_report"]
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; }
-.verdict { border-left: .4rem solid #888; padding: .5rem 1rem; font-size: 1.15rem; }
-.good { border-color: #2a2; } .bad { border-color: #c22; }
-table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
-border-bottom: 1px solid var(--line); } th { white-space: nowrap; } td { overflow-wrap: anywhere; }
-figure { margin: 2rem 0; } img { max-width: 100%; background: white; border-radius: .4rem; }
-figcaption, footer { font-size: .9rem; } .wide { overflow-x: auto; }
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Picture:
-    title: str
-    png: bytes
-    caption: str
-    alt: str
+__all__ = ["particle_facts", "too_few", "write_data_report"]
 
 
 def write_data_report(
@@ -88,24 +67,17 @@ def too_few(particles: ParticleSet) -> str:
 
 
 def _page(particles: ParticleSet, check: AssumptionCheck | None, remarks: Sequence[str]) -> str:
-    name = escape(particles.source.path.name)
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{name}: were these particles read right?</title>",
-            f"<style>{STYLE}</style>\n</head>\n<body>",
-            f"<h1>{name}</h1>",
-            *_verdict(particles, check),
-            *_list("Remarks on reading", remarks),
-            "<h2>What the file holds</h2>",
-            _table(_facts(particles)),
-            *([] if check is None else _evidence(check)),
-            *(_figure(picture) for picture in _pictures(particles, check)),
-            f"<footer>Written by tomodrgn {__version__} from {escape(str(particles.source.path))}.</footer>",
-            "</body>\n</html>\n",
-        ]
-    )
+    name = particles.source.path.name
+    parts = [
+        f"<h1>{escape(name)}</h1>",
+        *_verdict(particles, check),
+        *bullets("Remarks on reading", remarks),
+        "<h2>What the file holds</h2>",
+        facts_table(particle_facts(particles)),
+        *([] if check is None else _evidence(check)),
+        *(figure(picture) for picture in _pictures(particles, check)),
+    ]
+    return html_page(f"{name}: were these particles read right?", parts, origin=particles.source.path)
 
 
 def _verdict(particles: ParticleSet, check: AssumptionCheck | None) -> list[str]:
@@ -113,15 +85,10 @@ def _verdict(particles: ParticleSet, check: AssumptionCheck | None) -> list[str]
         return [f'<p class="verdict">{too_few(particles)}</p>']
     kind = "bad" if check.warnings else "good" if check.decided else ""
     said = f"{escape(check.verdict)}<br>{escape(check.best_setting)}"
-    return [f'<p class="verdict {kind}">{said}</p>', *_list("Warnings", check.warnings)]
+    return [f'<p class="verdict {kind}">{said}</p>', *bullets("Warnings", check.warnings)]
 
 
-def _list(title: str, lines: Sequence[str]) -> list[str]:
-    """A heading and a list; nothing if there are no lines."""
-    return [f"<h2>{title}</h2>", "<ul>", *(f"<li>{escape(line)}</li>" for line in lines), "</ul>"] if lines else []
-
-
-def _facts(particles: ParticleSet) -> dict[str, str]:
+def particle_facts(particles: ParticleSet) -> dict[str, str]:
     """The summary of `describe_particles` in words."""
     facts = describe_particles(particles)
     tilts, dose, angles = facts["tilts_per_particle"], facts["dose_range_e_per_angst2"], facts["tilt_range_deg"]
@@ -143,49 +110,44 @@ def _facts(particles: ParticleSet) -> dict[str, str]:
     }
 
 
-def _table(rows: dict[str, str]) -> str:
-    cells = (f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in rows.items())
-    return "<table>\n" + "\n".join(cells) + "\n</table>"
-
-
 def _evidence(check: AssumptionCheck) -> list[str]:
     rows = {f"{TITLES[str(name)]}: {row['verdict']}": str(row["evidence"]) for name, row in check.table.iterrows()}
     said = (
         f"Judged from {check.n_images:,} images of {check.n_particles} particles drawn at random, without their flags."
     )
-    return ["<h2>What the images say</h2>", f"<p>{said} Poses are not judged.</p>", _table(rows)]
+    return ["<h2>What the images say</h2>", f"<p>{said} Poses are not judged.</p>", facts_table(rows)]
 
 
-def _pictures(particles: ParticleSet, check: AssumptionCheck | None) -> list[_Picture]:
+def _pictures(particles: ParticleSet, check: AssumptionCheck | None) -> list[Picture]:
     pictures = [
-        _Picture(
+        Picture(
             title="Tilt images",
             png=plots.figure_png(plots.plot_tilt_images(particles)),
             caption="As they are in the file, each row on one grey scale. Look for gold beads, edges of the "
             "micrograph, and images that are empty or far darker than others.",
             alt="Tilt images of a few particles, one row a particle, by tilt angle.",
         ),
-        _Picture(
+        Picture(
             title="Power and CTF",
             png=plots.figure_png(plots.plot_radial_power(particles)),
             caption="Power by frequency of the images of about median defocus. If it falls towards zero where the CTF "
             "does, they were multiplied by their CTF.",
             alt="Radial power of the images, with the square of their CTF.",
         ),
-        _Picture(
+        Picture(
             title="Exposure",
             png=plots.figure_png(plots.plot_dose_weights(particles)),
             caption="Weight of each frequency at exposures of this set (Grant & Grigorieff 2015).",
             alt="Exposure filter against resolution for several exposures.",
         ),
-        _Picture(
+        Picture(
             title="Views and tilts",
             png=plots.figure_png(plots.plot_poses(particles)),
             caption="Equal-area map of the direction from which each particle is seen at its lowest tilt, and the tilt "
             "angles of all images. Some programs keep no sign of the tilt.",
             alt="Map of viewing directions beside a histogram of tilt angles.",
         ),
-        _Picture(
+        Picture(
             title="Tilt images per particle",
             png=plots.figure_png(plots.plot_tilt_counts(particles)),
             caption="Particles with few images tell little.",
@@ -194,7 +156,7 @@ def _pictures(particles: ParticleSet, check: AssumptionCheck | None) -> list[_Pi
     ]
     if check is None:
         return pictures
-    verdict = _Picture(
+    verdict = Picture(
         title="Flags",
         png=plots.figure_png(plots.plot_assumptions(check)),
         caption="Half-map FSC as read and with a flag flipped (it hardly changes, and does not see contrast), and how "
@@ -202,12 +164,3 @@ def _pictures(particles: ParticleSet, check: AssumptionCheck | None) -> list[_Pi
         alt="FSC of half maps beside the certainty of each verdict.",
     )
     return [verdict, *pictures]
-
-
-def _figure(picture: _Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
-    return (
-        f"<figure>\n<h2>{escape(picture.title)}</h2>\n"
-        f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">\n'
-        f"<figcaption>{escape(picture.caption)}</figcaption>\n</figure>"
-    )
