@@ -1,6 +1,6 @@
 """Memory and disk of a training for each image, at several boxes, with the cache of images in memory or in a file.
 
-    python tests/benchmarks/memory.py [--box 32 64 96] [--particles 200 1200] [--tilts 21] [--out memory.json]
+    python tests/benchmarks/memory.py [--box 32 64 96] [--particles 200 800] [--tilts 21] [--out memory.json]
 
 Each training runs in a process of its own, which is watched: `anonymous` is its largest memory that is no mapped file
 (what must fit into RAM), for each image the difference between many and few particles. `cache_bytes` is the size of the
@@ -57,7 +57,7 @@ def train_once(star: Path, folder: Path, cache_gib: float) -> dict[str, float]:
     watcher.start()
     config = td.TrainConfig(epochs=1, cache_gib=cache_gib, tilts_per_particle=2)  # fewer: only for speed
     try:
-        td.train(particles, folder, training=config)
+        td.train(particles, folder, model=td.VaeConfig(decoder_dim=64), training=config)  # also only for speed
     finally:
         done.set()
         watcher.join()
@@ -67,7 +67,7 @@ def train_once(star: Path, folder: Path, cache_gib: float) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--box", type=int, nargs="+", default=[32, 64, 96])
-    parser.add_argument("--particles", type=int, nargs=2, default=[200, 1200])
+    parser.add_argument("--particles", type=int, nargs=2, default=[200, 800])
     parser.add_argument("--tilts", type=int, default=21)
     parser.add_argument("--out", type=Path, default=Path("memory.json"))
     parser.add_argument("--once", nargs=3, help=argparse.SUPPRESS)

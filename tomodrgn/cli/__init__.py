@@ -14,6 +14,7 @@ import traceback
 from cyclopts import App, CycloptsError
 
 from tomodrgn import __version__
+from tomodrgn.cli.analysis_verbs import analyze, validate
 from tomodrgn.cli.filter_verb import filter_particles
 from tomodrgn.cli.particle_verbs import info, simulate
 from tomodrgn.cli.position_verbs import convert_positions
@@ -28,7 +29,10 @@ app = App(
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
-for verb in (info, train, embed, generate, backproject, downsample, convert_positions, simulate, demo):
+VERBS = (
+    info, train, embed, generate, analyze, validate, backproject, downsample, convert_positions, simulate, demo,
+)  # fmt: skip
+for verb in VERBS:
     app.command(verb)
 app.command(filter_particles, name="filter")
 

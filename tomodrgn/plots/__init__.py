@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from tomodrgn.plots.analysis import (
+    plot_associations,
+    plot_cluster_numbers,
+    plot_embedding,
+    plot_epochs,
+    plot_map_differences,
+    plot_pair_distances,
+    plot_tomogram_classes,
+    plot_validation,
+)
 from tomodrgn.plots.checks import plot_assumptions, plot_dose_weights, plot_poses, plot_radial_power
 from tomodrgn.plots.images import plot_tilt_counts, plot_tilt_images
 from tomodrgn.plots.results import (
@@ -15,15 +25,23 @@ from tomodrgn.plots.results import (
 
 __all__ = [
     "figure_png",
+    "plot_associations",
     "plot_assumptions",
+    "plot_cluster_numbers",
     "plot_dose_weights",
+    "plot_embedding",
+    "plot_epochs",
     "plot_fsc",
     "plot_history",
     "plot_latents",
+    "plot_map_differences",
+    "plot_pair_distances",
     "plot_poses",
     "plot_radial_power",
     "plot_tilt_counts",
     "plot_tilt_images",
+    "plot_tomogram_classes",
+    "plot_validation",
     "plot_volume_projections",
     "save_figures",
 ]

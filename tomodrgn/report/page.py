@@ -17,7 +17,7 @@ __all__ = ["Picture", "bullets", "facts_table", "figure", "frame_table", "html_p
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; }
+h1, h2, h3 { line-height: 1.2; }
 .verdict { border-left: .4rem solid #888; padding: .5rem 1rem; font-size: 1.15rem; }
 .good { border-color: #2a2; } .bad { border-color: #c22; }
 table { border-collapse: collapse; } th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
@@ -78,11 +78,11 @@ def frame_table(table: pd.DataFrame) -> str:
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n' + "\n".join(rows) + "\n</table></div>"
 
 
-def figure(picture: Picture) -> str:
-    """A picture under its heading, with its caption."""
+def figure(picture: Picture, *, level: int = 2) -> str:
+    """A picture under its heading of a level, with its caption."""
     data = base64.b64encode(picture.png).decode("ascii")
     return (
-        f"<figure>\n<h2>{escape(picture.title)}</h2>\n"
+        f"<figure>\n<h{level}>{escape(picture.title)}</h{level}>\n"
         f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}">\n'
         f"<figcaption>{escape(picture.caption)}</figcaption>\n</figure>"
     )

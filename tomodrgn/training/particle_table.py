@@ -15,7 +15,7 @@ __all__ = ["analysis_columns", "particle_table"]
 
 def particle_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
     """STAR columns, latents of an epoch and columns of the analysis; see `Run.table`."""
-    particles = run.particles
+    particles = run.particles_without_images
     latents = run.latents(epoch).aligned_to(particles.particle_id).frame()
     table = particles.frame()
     table = table.drop(columns=[c for c in latents if c in table]).join(latents)

@@ -37,7 +37,7 @@ import re
 import shutil
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -226,13 +226,22 @@ class Run:
     @cached_property
     def particles(self) -> ParticleSet:
         """The particles of this run, at its box; their images are looked for where they were at training."""
+        return self._read_particles(check_stacks=True).cropped_to(self.settings["box_px"])
+
+    @cached_property
+    def particles_without_images(self) -> ParticleSet:
+        """The particles of this run, at its box, wherever their images are now."""
+        particles, stack_box = self._read_particles(check_stacks=False), self.settings["source"]["stack_box_px"]
+        return replace(particles, box_px=stack_box, stack_box_px=stack_box).cropped_to(self.settings["box_px"])
+
+    def _read_particles(self, *, check_stacks: bool) -> ParticleSet:
         source = self.settings["source"]
         return read_source(
             self.folder,
             source_dir=Path(source["path"]).parent,
             datadir=[Path(d) for d in source["datadir"]],
             options=ReadOptions.from_settings(source.get("options") or {name: source[name] for name in FIRST_OPTIONS}),
-            box_px=self.settings["box_px"],
+            check_stacks=check_stacks,
         )
 
     @property

@@ -1,0 +1,195 @@
+"""The whole analysis of a run: what it finds, writes and says; and its page in a browser without network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import sync_playwright
+
+import tomodrgn as td
+from tests.analysis.planted import SEEDS
+from tomodrgn.analysis.latent_space import adjusted_rand_index
+from tomodrgn.analysis.run_analysis import analyze_run
+from tomodrgn.cli import run_command
+from tomodrgn.imaging.grid import soft_spherical_mask
+from tomodrgn.io.mrc import write_volume
+from tomodrgn.particles.simulate import read_truth, truth_volumes
+from tomodrgn.report import write_run_report
+
+SECTIONS = ["Dataset", "Training", "Latents", "Clusters", "Associations", "Epochs", "Tomograms", "Images bear it out?"]
+
+
+@pytest.fixture(scope="module")
+def particles(tmp_path_factory: pytest.TempPathFactory) -> td.ParticleSet:
+    folder = tmp_path_factory.mktemp("analysis") / "data"
+    return td.simulate_particles(
+        folder, n_particles=120, n_tilts=12, box_px=16, n_states=3, mass_difference=0.3, snr=0.3, seed=0
+    )
+
+
+@pytest.fixture(scope="module")
+def linear(particles: td.ParticleSet) -> td.Run:
+    folder = particles.source.path.parent.parent / "linear"
+    return td.fit_linear(particles, folder, model=td.LinearConfig(n_components=2))
+
+
+@pytest.fixture(scope="module")
+def vae(particles: td.ParticleSet, linear: td.Run) -> td.Run:
+    return td.train(
+        particles,
+        linear.folder.parent / "vae",
+        model=td.VaeConfig(z_dim=4, decoder_dim=32, encoder_dim=32),
+        training=td.TrainConfig(epochs=3, held_out_fraction=0.2, start_from=str(linear.folder)),
+    )
+
+
+def copy_of(run: td.Run, folder) -> td.Run:
+    return td.Run.open(shutil.copytree(run.folder, folder))
+
+
+@pytest.mark.parametrize("kind", ["linear", "vae"])
+def test_both_kinds_of_run_are_analyzed_alike(kind, request, tmp_path):
+    run = copy_of(request.getfixturevalue(kind), tmp_path / "run")
+    found = analyze_run(run)
+    truth = read_truth(request.getfixturevalue("particles").source.path.parent)["label"]
+    assert adjusted_rand_index(truth, found.particles["cluster"]) > 0.9
+    assert list(found.centres["cluster"]) == [0, 1, 2]
+    assert found.cluster_numbers["best"].idxmax() == 3
+    assert set(found.maps) == {"clusters", "pc1", "pc2"}
+    assert len(found.maps["clusters"].maps) == 3
+    assert found.validation.verdict.startswith("borne out")
+    assert found.tilt_halves.loc["z1", "reliability"] > 0.8
+    assert len(found.epochs.table) == {"linear": 1, "vae": 3}[kind]
+    again = analyze_run(run)
+    pd.testing.assert_frame_equal(again.particles, found.particles)
+    pd.testing.assert_frame_equal(again.associations, found.associations)
+    folder = found.save()
+    assert folder == run.folder / "analysis"
+    table = run.table()
+    assert (table["cluster"] == found.particles["cluster"].loc[table.index]).all()
+    assert {"PC1", "z_norm", "outlier", "rlnDefocusU", "z1"} <= set(table.columns)
+    assert ("UMAP1" in table) == (kind == "vae")
+    assert td.VolumeStack.open(run.folder / "volumes" / "clusters").names == [
+        "cluster_000",
+        "cluster_001",
+        "cluster_002",
+    ]
+    settings = json.loads((folder / "analysis.json").read_text())
+    assert settings["n_clusters"] == 3
+    assert settings["validation"] == found.validation.verdict
+    with pytest.raises(FileExistsError, match="has an analysis already"):
+        found.save()
+    found.save(overwrite=True)
+
+
+def test_an_earlier_epoch_and_a_number_of_clusters(vae):
+    found = analyze_run(vae, epoch=1, n_clusters=4)
+    assert found.epoch == 1
+    assert len(found.centres) == 4
+    np.testing.assert_allclose(
+        found.particles[["z_norm"]].to_numpy()[:, 0], np.linalg.norm(vae.latents(1).mu, axis=1), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_occupancy_of_masks_follows_the_states(seed, tmp_path):
+    """The mass that differs between two states, as a mask: its occupancy tells the states apart."""
+    data = tmp_path / "data"
+    particles = td.simulate_particles(
+        data, n_particles=100, n_tilts=12, box_px=16, n_states=2, mass_difference=0.3, snr=0.3, seed=seed
+    )
+    run = td.fit_linear(particles, tmp_path / "run", model=td.LinearConfig(n_components=1))
+    truth = truth_volumes(data)
+    difference = np.abs(truth["state_0"] - truth["state_1"])
+    voxel = run.settings["pixel_size_angst"]
+    write_volume(tmp_path / "arm.mrc", (difference > 0.4 * difference.max()).astype(np.float32), voxel)
+    write_volume(tmp_path / "all.mrc", soft_spherical_mask(16, 0.7).numpy(), voxel)
+    found = analyze_run(run, masks={"arm": tmp_path / "arm.mrc", "all": tmp_path / "all.mrc"}, seed=seed)
+    label = read_truth(data)["label"].loc[found.particles.index]
+    groups = found.particles.groupby(label)["occupancy_arm"]
+    assert abs(groups.mean().diff().iloc[-1]) > 4 * groups.std().max()
+    assert found.particles["occupancy_all"].std() < 0.5 * found.particles["occupancy_arm"].std()
+    found.save()
+    assert "occupancy_arm" in run.table()
+
+
+def test_missing_images_are_a_note(linear, tmp_path):
+    run = copy_of(linear, tmp_path / "run")
+    data = shutil.copytree(linear.particles.source.path.parent, tmp_path / "data")
+    settings = json.loads((run.folder / "run.json").read_text())
+    settings["source"]["path"] = str(data / "particles.star")
+    (run.folder / "run.json").write_text(json.dumps(settings))
+    for stack in data.rglob("*.mrcs"):
+        stack.unlink()
+    found = analyze_run(td.Run.open(run.folder))
+    assert found.validation is None
+    assert found.tilt_halves is None
+    assert any(note.startswith("halves of the tilts: ") for note in found.notes)
+
+
+def test_runs_without_latents_are_refused(particles, tmp_path):
+    run = td.train(
+        particles, tmp_path / "run", model=td.VaeConfig(z_dim=0, decoder_dim=16), training=td.TrainConfig(epochs=1)
+    )
+    with pytest.raises(ValueError, match="with 0 latent dimensions of 120 particles"):
+        analyze_run(run)
+
+
+# --- the verbs and the page -------------------------------------------------------------------------------------------
+
+
+def test_the_verb_writes_a_page_that_needs_no_network(vae, tmp_path, capsys, chromium):
+    run = copy_of(vae, tmp_path / "my <i>run")
+    assert run_command(["analyze", str(run.folder), "--kmeans", "3"]) == 0
+    said = capsys.readouterr().out
+    page = run.folder / "analysis" / "report.html"
+    assert str(page) in said
+    assert "largest cluster: borne out" in said
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        shown = browser.new_context(offline=True).new_page()
+        complaints: list[str] = []
+        shown.on("console", lambda message: complaints.append(message.text))
+        shown.on("pageerror", lambda error: complaints.append(str(error)))
+        shown.goto(page.as_uri())
+        titles = shown.locator("h2").all_inner_texts()
+        sizes = shown.locator("img").evaluate_all("all => all.map(i => [i.complete, i.naturalWidth])")
+        heading = shown.locator("h1").inner_text()
+        browser.close()
+    assert titles[: len(SECTIONS)] == SECTIONS
+    assert heading == "my <i>run, epoch 3"
+    assert len(sizes) >= 9
+    assert all(complete and width > 100 for complete, width in sizes)
+    assert complaints == []
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
+    assert run_command(["analyze", str(run.folder)]) == 2
+    assert "has an analysis already" in capsys.readouterr().err
+    assert run_command(["analyze", str(run.folder), "--overwrite", "--seed", "1"]) == 0
+
+
+def test_without_positions_there_are_no_distances(linear, tmp_path):
+    found = analyze_run(linear)
+    assert found.distances is None
+    assert any("no positions" in note for note in found.notes)
+    page = write_run_report(found, tmp_path / "page.html")
+    assert "Distances of neighbours" not in page.read_text(encoding="utf-8")
+    with pytest.raises(FileExistsError):
+        write_run_report(found, page)
+
+
+def test_validate_verb(linear, tmp_path, capsys):
+    latents = linear.latents()
+    ids = tmp_path / "ids.csv"
+    pd.DataFrame({"particle_id": latents.particle_id[latents.mu[:, 0] > 0]}).to_csv(ids, index=False)
+    arguments = ["validate", str(linear.folder), str(tmp_path / "out"), "--particle-ids", str(ids)]
+    assert run_command(arguments) == 0
+    assert capsys.readouterr().out.startswith("borne out: ")
+    assert (tmp_path / "out" / "selected" / "full.mrc").is_file()
+    assert run_command(arguments) == 2
+    assert "exists" in capsys.readouterr().err

@@ -1,0 +1,195 @@
+"""Figures of the analysis of a run: latents, clusters, associations, epochs, tomograms, and maps beside their mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "plot_associations",
+    "plot_cluster_numbers",
+    "plot_embedding",
+    "plot_epochs",
+    "plot_map_differences",
+    "plot_pair_distances",
+    "plot_tomogram_classes",
+    "plot_validation",
+]
+
+# Okabe & Ito (2008): told apart by colour-blind readers.
+CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+CURVE_NAMES = {
+    "fsc_selected": "selected, decoded : reconstructed",
+    "fsc_others": "others, decoded : reconstructed",
+    "fsc_crossed": "decoded : reconstructed of the other",
+    "fsc_difference": "of the differences",
+    "fsc_selected_halves": "half maps, selected",
+    "fsc_others_halves": "half maps, others",
+}
+DENSITY_FROM = 20_000
+MOST_TOMOGRAMS, MOST_COLUMNS = 30, 20
+
+
+def plot_embedding(points: pd.DataFrame, clusters: pd.Series) -> Figure:
+    """Pairs of coordinates beside each other, coloured by cluster; from 20,000 particles on, their density.
+
+    Parameters
+    ----------
+    points
+        Columns in pairs, such as PC1, PC2, UMAP1, UMAP2, indexed by particle_id; one column alone is a histogram.
+    clusters
+        Label of each particle.
+    """
+    names = list(points.columns)
+    pairs = [names[i : i + 2] for i in range(0, len(names) - 1, 2)] or [names[:1]]
+    figure = Figure(figsize=(4.2 * len(pairs), 3.8), layout="constrained")
+    labels = clusters.loc[points.index]
+    for axes, pair in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
+        if len(pair) == 1:
+            values = [points.loc[labels == label, pair[0]] for label in sorted(labels.unique())]
+            axes.hist(values, bins=40, stacked=True, color=[_colour(i) for i in range(len(values))])
+            axes.set(xlabel=pair[0], ylabel="particles")
+            continue
+        if len(points) >= DENSITY_FROM:
+            axes.hexbin(points[pair[0]], points[pair[1]], gridsize=80, bins="log", cmap="Greys", linewidths=0)
+        for i, (label, rows) in enumerate(points.groupby(labels)):
+            if len(points) < DENSITY_FROM:
+                axes.scatter(rows[pair[0]], rows[pair[1]], s=6, color=_colour(i), label=str(label), linewidths=0)
+            middle = rows[pair].median()
+            axes.annotate(str(label), tuple(middle), ha="center", va="center", fontsize=11, fontweight="bold",
+                          bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "alpha": 0.8})  # fmt: skip
+        axes.set(xlabel=pair[0], ylabel=pair[1])
+    return figure
+
+
+def plot_cluster_numbers(numbers: pd.DataFrame) -> Figure:
+    """BIC of Gaussian mixtures and stability of k-means against the number of clusters; see `mixture_bic`."""
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(numbers.index, numbers["bic"], "o-", color=CLASS_COLOURS[0])
+    best = numbers.index.to_numpy()[numbers["best"].to_numpy().argmax()]
+    left.axvline(best, color="0.6", linestyle="--", linewidth=0.8)
+    left.set(xlabel="clusters", ylabel="BIC (lowest is best)", xticks=numbers.index)
+    right.plot(numbers.index, numbers["stability"], "o-", color=CLASS_COLOURS[1])
+    right.set(xlabel="clusters", ylabel="stability (1 is perfect)", xticks=numbers.index, ylim=(0, 1.05))
+    return figure
+
+
+def plot_map_differences(maps: Float32[np.ndarray, "v d d d"], names: list[str]) -> Figure:
+    """Each map, and what it has more (red) or less (blue) than the mean of the maps; sums along z, y and x."""
+    mean = maps.mean(axis=0)
+    figure = Figure(figsize=(7.5, 1.35 * len(maps) + 0.3), layout="constrained")
+    grid = figure.subplots(len(maps), 6, squeeze=False)
+    sums = np.array([[m.sum(axis=axis) for axis in range(3)] for m in maps])
+    changes = np.array([[(m - mean).sum(axis=axis) for axis in range(3)] for m in maps])
+    low, high, most = sums.min(), sums.max(), max(float(np.abs(changes).max()), 1e-12)
+    for row, name, pictures, differences in zip(grid, names, sums, changes, strict=True):
+        for axes, picture in zip(row[:3], pictures, strict=True):
+            axes.imshow(picture, cmap="gray", origin="lower", vmin=low, vmax=high)
+        for axes, picture in zip(row[3:], differences, strict=True):
+            axes.imshow(picture, cmap="RdBu_r", origin="lower", vmin=-most, vmax=most)
+        for axes in row:
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name, fontsize=8)
+    for axes, title in zip(grid[0], ("along z", "along y", "along x") * 2, strict=True):
+        axes.set_title(title, fontsize=8)
+    return figure
+
+
+def plot_associations(table: pd.DataFrame) -> Figure:
+    """Strength with which the strongest columns go with each axis; rings mark those beyond chance."""
+    columns = list(table.groupby("column")["strength"].max().sort_values(ascending=False).index[:MOST_COLUMNS])
+    axes_names = list(dict.fromkeys(sorted(table["axis"], key=lambda name: (len(name), name))))
+    chosen = table[table["column"].isin(columns)]
+    strength = chosen.pivot_table(index="column", columns="axis", values="strength").loc[columns, axes_names]
+    sure = chosen.pivot_table(index="column", columns="axis", values="p_family").loc[columns, axes_names] < 0.05
+    figure = Figure(figsize=(2.5 + 0.5 * len(axes_names), 1 + 0.26 * len(columns)), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(strength.clip(lower=0), cmap="viridis", aspect="auto", vmin=0)
+    rows, places = np.nonzero(sure.to_numpy())
+    axes.scatter(places, rows, s=40, facecolors="none", edgecolors="white", linewidths=1.5)
+    axes.set_xticks(range(len(axes_names)), axes_names, rotation=45, fontsize=8)
+    axes.set_yticks(range(len(columns)), columns, fontsize=8)
+    figure.colorbar(drawn, label="strength (1: one knows the other)")
+    return figure
+
+
+def plot_epochs(table: pd.DataFrame) -> Figure:
+    """Losses of each epoch, and how far latents and maps agree with those of the last one; see `compare_epochs`."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, label in (("reconstruction", "training tilts"), ("held_out", "held-out tilts")):
+        if table[name].notna().any():
+            left.plot(table.index, table[name], "o-", markersize=3, label=label)
+    left.set(xlabel="epoch", ylabel="reconstruction loss")
+    labels = {"latent_agreement_last": "latents", "neighbours_kept_last": "neighbours",
+              "difference_correlation_last": "differences of maps", "map_fsc_last": "FSC of maps"}  # fmt: skip
+    for i, (name, label) in enumerate(labels.items()):
+        if name in table:
+            right.plot(table.index, table[name], "o-", markersize=3, label=label, color=_colour(i))
+    right.set(xlabel="epoch", ylabel="agreement with the last epoch", ylim=(0, 1.05))
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_tomogram_classes(table: pd.DataFrame) -> Figure:
+    """Share of each class in each tomogram, those that differ most from chance first; see `enrich_in_tomograms`."""
+    order = table.groupby("tomogram")["p_value"].min().sort_values().index[:MOST_TOMOGRAMS]
+    counts = table.pivot_table(index="tomogram", columns="class", values="n_particles").loc[order]
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    figure = Figure(figsize=(6, 1.2 + 0.24 * len(shares)), layout="constrained")
+    axes = figure.subplots()
+    begin = np.zeros(len(shares))
+    for i, name in enumerate(shares):
+        axes.barh(np.arange(len(shares)), shares[name], left=begin, color=_colour(i), label=str(name))
+        begin += shares[name].to_numpy()
+    whole = counts.sum() / counts.to_numpy().sum()
+    for edge in whole.cumsum()[:-1]:
+        axes.axvline(edge, color="black", linestyle="--", linewidth=0.8)
+    axes.set_yticks(np.arange(len(shares)), [str(name) for name in shares.index], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the tomogram's particles (dashed: of all)", xlim=(0, 1))
+    axes.legend(frameon=False, fontsize=8, ncols=8, title="class", loc="lower left", bbox_to_anchor=(0, 1))
+    return figure
+
+
+def plot_pair_distances(table: pd.DataFrame) -> Figure:
+    """Pairs of particles by distance, divided by chance; see `pair_distances`."""
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.stairs(table["ratio"], [*table["from_angst"], table["to_angst"].iloc[-1]], color=CLASS_COLOURS[0])
+    axes.axhline(1, color="0.6", linestyle="--", linewidth=0.8)
+    axes.set(xlabel="distance (Å)", ylabel="pairs / chance", ylim=(0, None))
+    return figure
+
+
+def plot_validation(curves: pd.DataFrame) -> Figure:
+    """FSC of decoded maps with reconstructions of their own and of the other particles; see `SelectionValidation`."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    named = (
+        (left, ("fsc_selected", "fsc_others", "fsc_crossed", "fsc_difference")),
+        (right, ("fsc_selected_halves", "fsc_others_halves")),
+    )
+    frequency = 1 / curves["resolution_angst"].to_numpy()
+    for axes, names in named:
+        for i, name in enumerate(names):
+            axes.plot(frequency, curves[name], label=CURVE_NAMES[name], color=_colour(i))
+        axes.axhline(0.143, color="0.6", linewidth=0.8, linestyle="--")
+        _fsc_axis(axes, frequency)
+    return figure
+
+
+def _fsc_axis(axes: Axes, frequency: np.ndarray) -> None:
+    ticks = frequency[1:][:: max(1, len(frequency) // 6)]
+    axes.set_xticks(ticks, [f"{1 / tick:.0f}" for tick in ticks])
+    axes.set(xlabel="resolution (Å)", ylabel="Fourier shell correlation", ylim=(-0.1, 1.05))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _colour(i: int) -> str:
+    return CLASS_COLOURS[i % len(CLASS_COLOURS)]
