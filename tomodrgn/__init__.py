@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomodrgn import plots, widgets
-    from tomodrgn.analysis.latent_space import cluster_latents, reduce_latents
+    from tomodrgn.analysis.associations import associate_columns
+    from tomodrgn.analysis.convergence import compare_epochs
+    from tomodrgn.analysis.latent_space import cluster_latents, reduce_latents, umap_latents
+    from tomodrgn.analysis.mapback import map_back
     from tomodrgn.analysis.paths import traverse_latents
+    from tomodrgn.analysis.run_analysis import analyze_run
+    from tomodrgn.analysis.validation import validate_selection
     from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
     from tomodrgn.imaging.resolution import fourier_shell_correlation
     from tomodrgn.particles.latents import Latents
@@ -45,12 +50,16 @@ __all__ = [
     "VaeConfig",
     "VolumeStack",
     "__version__",
+    "analyze_run",
+    "associate_columns",
     "backproject",
     "cluster_latents",
+    "compare_epochs",
     "embed_particles",
     "fit_linear",
     "fourier_shell_correlation",
     "generate_volumes",
+    "map_back",
     "plots",
     "read_particles",
     "read_positions",
@@ -59,6 +68,8 @@ __all__ = [
     "start_training",
     "train",
     "traverse_latents",
+    "umap_latents",
+    "validate_selection",
     "widgets",
     "write_particles",
     "write_positions",
@@ -74,12 +85,16 @@ _HOMES = {
     "TrainConfig": "tomodrgn.config",
     "VaeConfig": "tomodrgn.config",
     "VolumeStack": "tomodrgn.volumes.volume_stack",
+    "analyze_run": "tomodrgn.analysis.run_analysis",
+    "associate_columns": "tomodrgn.analysis.associations",
     "backproject": "tomodrgn.volumes.backproject",
     "cluster_latents": "tomodrgn.analysis.latent_space",
+    "compare_epochs": "tomodrgn.analysis.convergence",
     "embed_particles": "tomodrgn.training.embed",
     "fit_linear": "tomodrgn.training.linear_run",
     "fourier_shell_correlation": "tomodrgn.imaging.resolution",
     "generate_volumes": "tomodrgn.volumes.generate",
+    "map_back": "tomodrgn.analysis.mapback",
     "read_particles": "tomodrgn.particles.read",
     "read_positions": "tomodrgn.particles.positions",
     "reduce_latents": "tomodrgn.analysis.latent_space",
@@ -87,6 +102,8 @@ _HOMES = {
     "start_training": "tomodrgn.training.job",
     "train": "tomodrgn.training.train",
     "traverse_latents": "tomodrgn.analysis.paths",
+    "umap_latents": "tomodrgn.analysis.latent_space",
+    "validate_selection": "tomodrgn.analysis.validation",
     "write_particles": "tomodrgn.particles.read",
     "write_positions": "tomodrgn.particles.positions",
 }

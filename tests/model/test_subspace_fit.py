@@ -205,3 +205,18 @@ def test_fit_is_the_same_again(tmp_path):
     first, second = (fit_subspace(known.preprocessor, LinearConfig(), seed=3) for _ in range(2))
     assert np.array_equal(first.latents.mean, second.latents.mean)
     assert dataclasses.astuple(first.stages[0])[0] == pytest.approx(4.5 / 32)
+
+
+def test_an_offset_that_all_particles_share_is_remarked():
+    """The second coordinate is 1.2 for all, give or take 0.3."""
+    from tomodrgn.model.linear import LinearLatents
+    from tomodrgn.model.subspace_fit import _remarks_on_offsets
+
+    rng = np.random.default_rng(0)
+    mean = (rng.normal(size=(50, 2)) * [1, 0.3] + [0.1, 1.2]).astype(np.float32)
+    latents = LinearLatents(
+        mean=mean, covariance=np.zeros((50, 2, 2), np.float32), gain=np.zeros(50), divergence=np.zeros(50)
+    )
+    remarks = _remarks_on_offsets(latents)
+    assert len(remarks) == 1
+    assert remarks[0].startswith("along component 2 all particles are about alike (1.2")

@@ -14,7 +14,7 @@ import traceback
 from cyclopts import App, CycloptsError
 
 from tomodrgn import __version__
-from tomodrgn.cli.analysis_verbs import analyze, validate
+from tomodrgn.cli.analysis_verbs import analyze, mapback, validate
 from tomodrgn.cli.filter_verb import filter_particles
 from tomodrgn.cli.particle_verbs import info, simulate
 from tomodrgn.cli.position_verbs import convert_positions
@@ -30,7 +30,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 VERBS = (
-    info, train, embed, generate, analyze, validate, backproject, downsample, convert_positions, simulate, demo,
+    info, train, embed, generate, analyze, validate, mapback, backproject, downsample, convert_positions, simulate,
+    demo,
 )  # fmt: skip
 for verb in VERBS:
     app.command(verb)

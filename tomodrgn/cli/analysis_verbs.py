@@ -1,15 +1,15 @@
-"""Verbs of the analysis: analyze and validate."""
+"""Verbs of the analysis: analyze, validate and mapback."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tomodrgn.cli.inputs import read_ids
+from tomodrgn.cli.inputs import read_column, read_ids
 
-__all__ = ["analyze", "validate"]
+__all__ = ["analyze", "mapback", "validate"]
 
 
 def analyze(
@@ -105,3 +105,72 @@ def validate(
     found = validate_selection(run, read_ids(particle_ids), epoch=epoch, seed=seed)
     found.save(out_dir, overwrite=overwrite)
     print(f"{found.verdict}\nwrote maps and FSC curves to {out_dir}")
+
+
+def mapback(
+    run: Path,
+    out_dir: Path,
+    /,
+    *,
+    positions: Path | None = None,
+    maps: Literal["one", "class", "particle"] = "class",
+    labels: str | None = None,
+    colour_by: str | None = None,
+    particle_ids: Path | None = None,
+    tomograms: Path | None = None,
+    epoch: int | None = None,
+    box: int | None = None,
+    max_maps: int = 500,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Put particles and their maps back into their tomograms: ChimeraX scripts, maps, markers, STAR files.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    out_dir
+        Folder to write to.
+    positions
+        File that the particles were extracted from, if that which the run was trained on has no positions.
+    maps
+        One map for all particles, one a class, or one a particle.
+    labels
+        Class of each particle: FILE.csv:COLUMN, or FILE.csv with the column label; the clusters of `tomodrgn analyze`
+        if not given.
+    colour_by
+        Column of the particles that gives the colours; the class if not given.
+    particle_ids
+        Place only the particles named in this CSV (column particle_id).
+    tomograms
+        Folder of tomograms (MRC), matched by name: scripts open them, and both hands are scored against them.
+    epoch
+        Epoch whose latents and weights are used; the last if not given.
+    box
+        Side of the maps in voxels; that of the images if not given, 64 at most.
+    max_maps
+        Most maps that a script opens.
+    overwrite
+        Replace files that are there already.
+    """
+    from tomodrgn.analysis.mapback import map_back
+    from tomodrgn.particles.positions import read_positions
+
+    found = map_back(
+        run,
+        out_dir,
+        positions=None if positions is None else read_positions(positions),
+        maps=maps,
+        labels=None if labels is None else read_column(labels),
+        colour_by=colour_by,
+        particle_ids=None if particle_ids is None else read_ids(particle_ids),
+        tomograms=tomograms,
+        epoch=epoch,
+        box_px=box,
+        max_maps=max_maps,
+        overwrite=overwrite,
+        tell=lambda line: print(line, flush=True),
+    )
+    for series, score in found.hands.items():
+        print(f"{series}: {score}")
+    print(f"placed {len(found.table)} particles in {len(found.scripts)} tomograms; open {found.scripts[0]} in ChimeraX")

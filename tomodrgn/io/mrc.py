@@ -21,6 +21,7 @@ from tomodrgn.io.atomic import replacing
 __all__ = [
     "MrcHeader",
     "open_stack",
+    "open_tomogram",
     "read_header",
     "read_volume",
     "write_stack",
@@ -173,6 +174,22 @@ def read_volume(path: Path | str) -> tuple[Float32[np.ndarray, "d d d"], float]:
             f"Got {path} of {nx} x {ny} x {nz} voxels, expected a cube of an even side. Crop or pad the map to a cube."
         )
     return np.array(_map(header), dtype=np.float32), header.voxel_size_angst
+
+
+def open_tomogram(path: Path | str) -> tuple[Num[np.ndarray, "z y x"], float]:
+    """A volume of any shape as a read-only memory map in the type of the file.
+
+    Returns
+    -------
+    The volume, axis order zyx, and the size of its voxels in angstrom (0 where the header does not say).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `read_header`.
+    """
+    header = read_header(path)
+    return _map(header), header.voxel_size_angst
 
 
 def write_volume(

@@ -39,6 +39,7 @@ FEWEST_PARTICLES = 1000
 PASSES = 2  # over all particles, after a fit to a part of them
 LAST_ITERATIONS = 5  # after the noise was found anew
 REGULARISATION = 0.01  # of the mean denominator in a shell
+OFFSET = 1.0  # of the spread of a coordinate: a larger mean is an offset
 REFINEMENTS = 1  # of the average, by the average of residuals
 
 
@@ -119,7 +120,7 @@ def fit_subspace(
     components = components * (best.sizes[: len(components)] / size(components).clamp(min=1e-30))[:, None]
     subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
     latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
-    remarks += remarks_on_components(subspace.z_dim, best.n_components)
+    remarks += remarks_on_components(subspace.z_dim, best.n_components) + _remarks_on_offsets(latents)
     for remark in remarks:
         logger.warning(remark)
     return SubspaceFit(
@@ -242,6 +243,17 @@ def _remarks_on_images(reader: SliceReader) -> list[str]:
             "average, and their standard deviations are large"
         )
     return remarks
+
+
+def _remarks_on_offsets(latents: LinearLatents) -> list[str]:
+    """Components along which all particles are alike: what the average misses, not what particles differ in."""
+    mean, spread = latents.mean.mean(axis=0), latents.mean.std(axis=0)
+    alike = np.flatnonzero(np.abs(mean) > OFFSET * np.maximum(spread, 1e-6))
+    return [
+        f"along component {i + 1} all particles are about alike ({mean[i]:.2f} +- {spread[i]:.2f}): it shows in what "
+        "the average and the images disagree, not in what particles differ; check the flags of the images and the box"
+        for i in alike
+    ]
 
 
 def remarks_on_components(n_components: int, suggested: int) -> list[str]:

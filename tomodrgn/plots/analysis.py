@@ -8,6 +8,8 @@ from jaxtyping import Float32
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tomodrgn.analysis.palette import CATEGORY_COLOURS
+
 __all__ = [
     "plot_associations",
     "plot_cluster_numbers",
@@ -19,8 +21,6 @@ __all__ = [
     "plot_validation",
 ]
 
-# Okabe & Ito (2008): told apart by colour-blind readers.
-CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 CURVE_NAMES = {
     "fsc_selected": "selected, decoded : reconstructed",
     "fsc_others": "others, decoded : reconstructed",
@@ -69,11 +69,11 @@ def plot_cluster_numbers(numbers: pd.DataFrame) -> Figure:
     """BIC of Gaussian mixtures and stability of k-means against the number of clusters; see `mixture_bic`."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(numbers.index, numbers["bic"], "o-", color=CLASS_COLOURS[0])
+    left.plot(numbers.index, numbers["bic"], "o-", color=CATEGORY_COLOURS[0])
     best = numbers.index.to_numpy()[numbers["best"].to_numpy().argmax()]
     left.axvline(best, color="0.6", linestyle="--", linewidth=0.8)
     left.set(xlabel="clusters", ylabel="BIC (lowest is best)", xticks=numbers.index)
-    right.plot(numbers.index, numbers["stability"], "o-", color=CLASS_COLOURS[1])
+    right.plot(numbers.index, numbers["stability"], "o-", color=CATEGORY_COLOURS[1])
     right.set(xlabel="clusters", ylabel="stability (1 is perfect)", xticks=numbers.index, ylim=(0, 1.05))
     return figure
 
@@ -161,7 +161,7 @@ def plot_pair_distances(table: pd.DataFrame) -> Figure:
     """Pairs of particles by distance, divided by chance; see `pair_distances`."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
-    axes.stairs(table["ratio"], [*table["from_angst"], table["to_angst"].iloc[-1]], color=CLASS_COLOURS[0])
+    axes.stairs(table["ratio"], [*table["from_angst"], table["to_angst"].iloc[-1]], color=CATEGORY_COLOURS[0])
     axes.axhline(1, color="0.6", linestyle="--", linewidth=0.8)
     axes.set(xlabel="distance (Å)", ylabel="pairs / chance", ylim=(0, None))
     return figure
@@ -192,4 +192,4 @@ def _fsc_axis(axes: Axes, frequency: np.ndarray) -> None:
 
 
 def _colour(i: int) -> str:
-    return CLASS_COLOURS[i % len(CLASS_COLOURS)]
+    return CATEGORY_COLOURS[i % len(CATEGORY_COLOURS)]

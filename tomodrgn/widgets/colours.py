@@ -8,14 +8,10 @@ import numpy as np
 import pandas as pd
 from plotly.colors import sample_colorscale, sequential
 
+from tomodrgn.analysis.palette import CATEGORY_COLOURS, GREY
+
 __all__ = ["Colouring", "colour_column"]
 
-# Okabe & Ito's colours, told apart by the colour blind, then darker ones.
-CATEGORY_COLOURS = (
-    "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C6D00", "#F0E442", "#6A3D9A", "#1B4F72",
-    "#7B241C", "#145A32",
-)  # fmt: skip
-GREY = "#9E9E9E"
 OTHER, MISSING = "(other)", "(none)"
 SCALE_STEPS = 64
 
