@@ -2,8 +2,8 @@
 
     python tests/benchmarks/analysis.py [--particles 20000 100000] [--z-dim 8] [--repeats 2] [--out analysis.json]
 
-`ours` and `plain` are seconds, turn about, the best of the repeats each (UMAP is run once); `overhead` is how much longer
-ours takes, as a share. Associations have no plain call: 20 columns, 200 permutations. Wanted: overheads below 0.1.
+`ours` and `plain` are seconds, turn about, the best of the repeats each (UMAP is run once); `overhead` is how much
+longer ours takes, as a share. Associations have no plain call: 20 columns, 200 permutations. Wanted: overheads below 0.1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import umap
 from common import machine, print_rows, write_json
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -58,6 +59,20 @@ def compare(ours: Callable[[], object], plain: Callable[[], object] | None, repe
     return {**best, "overhead": best["ours"] / best["plain"] - 1}
 
 
+def measure(n: int, z_dim: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Times of each kind of work on n particles."""
+    latents = planted(n, z_dim)
+    columns, points = columns_of(latents), latents.mu.astype(np.float64)
+    kmeans = KMeans(CLUSTERS, n_init=10, random_state=0)
+    plain_umap = umap.UMAP(random_state=0, n_jobs=1)
+    return {
+        "PCA": compare(lambda: td.reduce_latents(latents, 2), lambda: PCA(2).fit_transform(points), 5 * repeats),
+        "k-means": compare(lambda: td.cluster_latents(latents, CLUSTERS), lambda: kmeans.fit_predict(points), repeats),
+        "associations": compare(lambda: td.associate_columns(latents, columns), None, 1),
+        "UMAP": compare(lambda: td.umap_latents(latents), lambda: plain_umap.fit_transform(points), 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--particles", type=int, nargs="+", default=[20_000, 100_000])
@@ -65,33 +80,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("analysis.json"))
     options = parser.parse_args()
-    import umap
-
     print(machine())
-    warm = planted(500, options.z_dim)
-    td.umap_latents(warm)  # numba compiles at the first call
+    td.umap_latents(planted(5000, options.z_dim))  # its search of neighbours is compiled at the first call
     rows = []
     for n in options.particles:
-        latents = planted(n, options.z_dim)
-        columns = columns_of(latents)
-        points = latents.mu.astype(np.float64)
-        work = {
-            "PCA": (lambda: td.reduce_latents(latents, 2), lambda: PCA(2).fit_transform(points), options.repeats),
-            "k-means": (
-                lambda: td.cluster_latents(latents, CLUSTERS),
-                lambda: KMeans(CLUSTERS, n_init=10, random_state=0).fit_predict(points),
-                options.repeats,
-            ),
-            "associations": (lambda: td.associate_columns(latents, columns), None, 1),
-            "UMAP": (
-                lambda: td.umap_latents(latents),
-                lambda: umap.UMAP(random_state=0, n_jobs=1).fit_transform(points),
-                1,
-            ),
-        }
-        for name, (ours, plain, repeats) in work.items():
-            rows.append({"particles": n, "what": name, **compare(ours, plain, repeats)})
-            print(rows[-1], flush=True)
+        for name, times in measure(n, options.z_dim, options.repeats).items():
+            rows.append({"particles": n, "what": name, **times})
     print_rows(rows)
     write_json(options.out, z_dim=options.z_dim, rows=rows)
 

@@ -51,7 +51,7 @@ def reduce_latents(latents: Latents | pd.DataFrame, n_components: int = 2) -> pd
     if n_components < 1:
         raise ValueError(f"Got {n_components} components, expected 1 to {points.shape[1]}.")
     n = min(n_components, points.shape[1], len(points))
-    pca = PCA(n_components=n, svd_solver="full")
+    pca = PCA(n_components=n, svd_solver="covariance_eigh" if len(points) >= 10 * points.shape[1] else "full")
     values = pca.fit_transform(points)
     table = pd.DataFrame(values, index=index, columns=[f"PC{i + 1}" for i in range(n)])
     table.attrs["explained_variance_ratio"] = pca.explained_variance_ratio_.tolist()
