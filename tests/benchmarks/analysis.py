@@ -3,7 +3,8 @@
     python tests/benchmarks/analysis.py [--particles 20000 100000] [--z-dim 8] [--repeats 2] [--out analysis.json]
 
 `ours` and `plain` are seconds, turn about, the best of the repeats each (UMAP is run once); `overhead` is how much
-longer ours takes, as a share. Associations have no plain call: 20 columns, 200 permutations. Wanted: overheads below 0.1.
+longer ours takes, as a share. Associations have no plain call: 20 columns, 200 permutations. Wanted: overheads below
+0.1.
 """
 
 from __future__ import annotations
