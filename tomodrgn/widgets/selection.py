@@ -1,13 +1,25 @@
-"""Selection: the particle ids chosen now, shared by all views."""
+"""Selection: the particle ids chosen now, shared by all views; with its past, and kept under names in a run."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import traitlets
 
+from tomodrgn import __version__
+from tomodrgn.analysis.query import query_particles
+from tomodrgn.io.atomic import refuse_existing, replacing
+from tomodrgn.training.run import Run
+
 __all__ = ["Selection"]
+
+MOST_STEPS = 100  # that can be undone
 
 
 class Selection(traitlets.HasTraits):
@@ -24,6 +36,8 @@ class Selection(traitlets.HasTraits):
     ----------
     particle_ids
         The chosen names, each once, in the order of `known_ids`. Set it, or observe it.
+    made_by
+        How the choice came about, in words, such as ``"query: z1 > 0"``.
 
     Raises
     ------
@@ -36,38 +50,189 @@ class Selection(traitlets.HasTraits):
     >>> selection.set(["c", "a"])
     >>> selection.particle_ids
     ('a', 'c')
+    >>> selection.invert()
+    >>> selection.particle_ids
+    ('b',)
+    >>> selection.undo()
+    >>> selection.particle_ids
+    ('a', 'c')
     """
 
     particle_ids = traitlets.Tuple()
+    made_by = traitlets.Unicode("code")
 
     def __init__(self, known_ids: Iterable[str], particle_ids: Iterable[str] = ()) -> None:
         self._known = pd.Index([str(name) for name in known_ids])
         if self._known.has_duplicates:
             twice = self._known[self._known.duplicated()][0]
             raise ValueError(f"Got particle id {twice!r} twice, expected unique names. Rename one.")
+        self._past: list[tuple[tuple[str, ...], str]] = []
+        self._undone: list[tuple[tuple[str, ...], str]] = []
+        self._before: tuple[str, ...] = ()
+        self._next_made_by, self._travelling = "code", False
         super().__init__()
         self.set(particle_ids)
+        self._past.clear()
 
     @property
     def known_ids(self) -> tuple[str, ...]:
         """Names of all particles that can be chosen."""
         return tuple(self._known)
 
-    @traitlets.validate("particle_ids")
-    def _in_order(self, proposal: dict) -> tuple[str, ...]:
-        return self._checked(proposal["value"])
+    # --- choosing ---
 
-    def set(self, particle_ids: Iterable[str]) -> None:
-        """Choose these particles and no others."""
-        self.particle_ids = self._checked(particle_ids)
+    def set(self, particle_ids: Iterable[str], *, made_by: str = "code") -> None:
+        """Choose these particles and no others; `made_by` says how, for the record."""
+        self._next_made_by = made_by
+        try:
+            self.particle_ids = self._checked(particle_ids)
+        finally:
+            self._next_made_by = "code"
 
-    def add(self, particle_ids: Iterable[str]) -> None:
+    def add(self, particle_ids: Iterable[str], *, made_by: str = "code") -> None:
         """Choose these particles as well."""
-        self.particle_ids = (*self.particle_ids, *self._checked(particle_ids))
+        self.set((*self.particle_ids, *self._checked(particle_ids)), made_by=self._with(f"and {made_by}"))
+
+    def remove(self, particle_ids: Iterable[str], *, made_by: str = "code") -> None:
+        """Choose these particles no longer."""
+        gone = set(self._checked(particle_ids))
+        kept = [name for name in self.particle_ids if name not in gone]
+        self.set(kept, made_by=self._with(f"without {made_by}"))
+
+    def intersect(self, particle_ids: Iterable[str], *, made_by: str = "code") -> None:
+        """Of the chosen particles, keep those that are among these."""
+        kept = set(self._checked(particle_ids))
+        self.set([name for name in self.particle_ids if name in kept], made_by=self._with(f"also in {made_by}"))
+
+    def invert(self) -> None:
+        """Choose all others."""
+        chosen = set(self.particle_ids)
+        self.set([name for name in self._known if name not in chosen], made_by=f"all but ({self.made_by})")
 
     def clear(self) -> None:
         """Choose nothing."""
-        self.particle_ids = ()
+        self.set((), made_by="cleared")
+
+    def query(self, table: pd.DataFrame, condition: str) -> None:
+        """Choose the particles of a table that fulfil a condition, such as ``rlnDefocusU > 2e4 and cluster in [1, 3]``.
+
+        Raises
+        ------
+        ValueError
+            If the condition is not understood; see `tomodrgn.analysis.query`.
+        """
+        self.set(query_particles(table, condition), made_by=f"query: {condition}")
+
+    # --- going back ---
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an earlier choice."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a choice was undone."""
+        return bool(self._undone)
+
+    def undo(self) -> None:
+        """The choice before; of up to 100."""
+        if self._past:
+            self._travel(self._past, self._undone)
+
+    def redo(self) -> None:
+        """The choice that was undone last."""
+        if self._undone:
+            self._travel(self._undone, self._past)
+
+    def _travel(self, here: list[tuple[tuple[str, ...], str]], there: list[tuple[tuple[str, ...], str]]) -> None:
+        names, made_by = here.pop()
+        there.append((self.particle_ids, self.made_by))
+        self._travelling = True
+        try:
+            self.set(names, made_by=made_by)
+        finally:
+            self._travelling = False
+
+    @traitlets.observe("particle_ids")
+    def _remember(self, change: dict) -> None:
+        if not self._travelling:
+            self._past.append((self._before, self.made_by))
+            del self._past[:-MOST_STEPS]
+            self._undone.clear()
+        self._before, self.made_by = change["new"], self._next_made_by
+
+    # --- keeping ---
+
+    def save(self, run: Run | Path | str, name: str, *, epoch: int | None = None, overwrite: bool = False) -> Path:
+        """Write the choice to ``RUN/selections/<name>.csv`` (column particle_id), and its story to ``<name>.json``.
+
+        Parameters
+        ----------
+        name
+            Letters, digits, dots, dashes and underscores; not beginning with a dot.
+        epoch
+            Epoch of the latents that were looked at; None is the last.
+
+        Raises
+        ------
+        FileExistsError
+            If there is one of that name and `overwrite` is False.
+        KeyError
+            If a particle is not in the run.
+        ValueError
+            If the name is none.
+        """
+        run = run if isinstance(run, Run) else Run.open(run)
+        path = _path(run, name)
+        refuse_existing(path, overwrite=overwrite)
+        shown = run.latents(epoch)
+        _refuse_others(self.particle_ids, shown.particle_id, f"run {run.folder}")
+        record = {
+            "tomodrgn": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run": str(run.folder),
+            "epoch": int(run.epoch_folder(epoch).name),
+            "made_by": self.made_by,
+            "n_particles": len(self.particle_ids),
+            "n_known": len(self._known),
+        }
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path.with_suffix(".json"), overwrite=True) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        with replacing(path, overwrite=overwrite) as temporary:
+            pd.DataFrame({"particle_id": list(self.particle_ids)}).to_csv(temporary, index=False)
+        return path
+
+    def load(self, run: Run | Path | str, name: str) -> dict[str, Any]:
+        """Choose what was saved under a name; returns how it was made (empty if that was not kept).
+
+        Raises
+        ------
+        FileNotFoundError
+            If the run has no selection of that name.
+        KeyError
+            If particles of it are not known here; the message says which.
+        ValueError
+            If the file has no column particle_id.
+        """
+        run = run if isinstance(run, Run) else Run.open(run)
+        path = _path(run, name)
+        if not path.is_file():
+            names = ", ".join(sorted(p.stem for p in path.parent.glob("*.csv"))) or "none"
+            raise FileNotFoundError(
+                f"Got selection {name!r} of run {run.folder}, expected one that is there: {names}. Choose one of these."
+            )
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if "particle_id" not in table:
+            raise ValueError(
+                f"Got {path} with the columns {', '.join(map(str, table))}, expected particle_id. Rename one."
+            )
+        self.set(table["particle_id"], made_by=f"selection {name} of {run.folder}")
+        record = path.with_suffix(".json")
+        return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+
+    # --- looking ---
 
     def __len__(self) -> int:
         return len(self.particle_ids)
@@ -79,13 +244,33 @@ class Selection(traitlets.HasTraits):
         """Rows of the chosen particles in `known_ids`, rising."""
         return [int(i) for i in self._known.get_indexer(pd.Index(self.particle_ids))]
 
+    @traitlets.validate("particle_ids")
+    def _in_order(self, proposal: dict) -> tuple[str, ...]:
+        return self._checked(proposal["value"])
+
+    def _with(self, words: str) -> str:
+        return f"({self.made_by}) {words}" if self.particle_ids else words.removeprefix("and ")
+
     def _checked(self, names: Iterable[str]) -> tuple[str, ...]:
         wanted = [names] if isinstance(names, str) else [str(name) for name in names]
+        _refuse_others(wanted, self._known, "this view")
         rows = self._known.get_indexer(pd.Index(wanted))
-        missing = [name for name, row in zip(wanted, rows, strict=True) if row < 0]
-        if missing:
-            raise KeyError(
-                f"Got {len(missing)} of {len(wanted)} particle ids that are not among the {len(self._known)} of this "
-                f"view, first {missing[:3]}. Use ids of its data set."
-            )
         return tuple(self._known[sorted(set(rows.tolist()))])
+
+
+def _refuse_others(wanted: Iterable[str], known: Iterable[str], place: str) -> None:
+    names, index = list(wanted), pd.Index(known)
+    missing = [name for name, row in zip(names, index.get_indexer(pd.Index(names)), strict=True) if row < 0]
+    if missing:
+        raise KeyError(
+            f"Got {len(missing)} of {len(names)} particle ids that are not among the {len(index)} of {place}, first "
+            f"{missing[:3]}. Use ids of its data set."
+        )
+
+
+def _path(run: Run, name: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            f"Got the name {name!r} for a selection, expected letters, digits, dots, dashes, underscores. Change it."
+        )
+    return run.folder / "selections" / f"{name}.csv"
