@@ -72,6 +72,9 @@ def test_from_the_start_button_to_the_isosurface(open_notebook):
     assert view.console == []
 
 
+CHOSEN = "__import__('json').dumps(explorer.selection.particle_ids)"
+
+
 def explore(view) -> None:
     """Colour by a column of text, and choose points with a lasso."""
     cell = cell_with("LatentExplorer")
@@ -105,7 +108,7 @@ def explore(view) -> None:
     view.page.get_by_text(f"{chosen} of {SMALL['n_particles']} particles chosen").wait_for(timeout=10_000)
     place = json.loads(view.ask("explorer.table['PC1'].to_json()"))
     height = json.loads(view.ask("explorer.table['PC2'].to_json()"))
-    names = set(json.loads(view.ask("__import__('json').dumps(explorer.selection.particle_ids)")))
+    names = set(json.loads(view.ask(CHOSEN)))
     low, high = min(place.values()), max(place.values())
     middle, unsure = (low + high) / 2, 0.02 * (high - low)
     # The outermost points lie on the picture's edge, where the lasso cannot go round them.
@@ -117,6 +120,25 @@ def explore(view) -> None:
     view.shot("lasso")
     view.ask("explorer.select(particles.particle_id[:5])")
     view.page.get_by_text(f"5 of {SMALL['n_particles']} particles chosen").wait_for(timeout=10_000)
+
+    # A typed condition chooses; Undo brings back what was chosen before; a mistake is told in place.
+    query = view.page.locator(".tomodrgn-query input").first
+    query.fill("PC1 > 0")
+    query.press("Enter")
+    wanted = {name for name, x in place.items() if x > 0}
+    chosen = view.until(lambda: json.loads(view.ask(CHOSEN)), lambda names: len(names) != 5, 20)
+    assert set(chosen) == wanted
+    view.page.get_by_text(f"{len(wanted)} of {SMALL['n_particles']} particles chosen (query: PC1 > 0)").wait_for()
+    view.shot("query")
+    view.page.locator(".tomodrgn-undo").first.click()
+    assert len(view.until(lambda: json.loads(view.ask(CHOSEN)), lambda names: len(names) == 5, 20)) == 5
+    view.page.locator(".tomodrgn-redo").first.click()
+    assert set(view.until(lambda: json.loads(view.ask(CHOSEN)), lambda names: len(names) != 5, 20)) == wanted
+    query.fill("nothing > 0")
+    query.press("Enter")
+    view.page.get_by_text("Got query 'nothing > 0' with the column 'nothing', which is not there").wait_for()
+    view.page.locator(".tomodrgn-undo").first.click()
+    assert len(view.until(lambda: json.loads(view.ask(CHOSEN)), lambda names: len(names) == 5, 20)) == 5
 
 
 def hover(view, canvas) -> None:

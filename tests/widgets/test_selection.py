@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import tomodrgn as td
-from tomodrgn.widgets import Selection
+from tomodrgn.widgets import LatentExplorer, Selection
+from tomodrgn.widgets.selection_bar import SelectionBar
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,52 @@ def test_half_a_million_particles():
     assert len(selection) == 250_000
     selection.undo()
     assert len(selection) == 0
+
+
+# --- the bar ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bar_asks_undoes_and_keeps(run):
+    selection = Selection(run.latents().particle_id)
+    bar = SelectionBar(selection, run.table(), run)
+    assert bar.message == f"0 of {len(selection.known_ids)} particles chosen"
+    bar.query = "z1 > 0"
+    wanted = tuple(run.table().index[run.table()["z1"] > 0])
+    assert selection.particle_ids == wanted
+    assert bar.message.endswith("chosen (query: z1 > 0)")
+    undo, redo, invert, clear, save = (_find(bar, name) for name in ("undo", "redo", "invert", "clear", "save"))
+    invert.click()
+    assert len(selection) == len(selection.known_ids) - len(wanted)
+    undo.click()
+    assert selection.particle_ids == wanted
+    assert not redo.disabled
+    bar.query = "z1 >"
+    assert bar.message.startswith("Got query 'z1 >'")
+    assert selection.particle_ids == wanted
+    save.click()
+    assert bar.message.startswith("Got the name ''")
+    bar.save("bar")
+    assert "kept in" in bar.message
+    bar.save("bar")
+    assert "exists" in bar.message
+    clear.click()
+    assert len(selection) == 0
+    with pytest.raises(ValueError, match="Got no run"):
+        SelectionBar(selection, run.table()).save("x")
+
+
+def test_explorers_have_the_bar(run):
+    explorer = LatentExplorer(run)
+    explorer.bar.query = "z1 <= 0"
+    assert set(explorer.selection.particle_ids) == set(run.table().index[run.table()["z1"] <= 0])
+    assert len(explorer.scatter.widget.selection) == len(explorer.selection)
+    explorer.bar.query = "PC1 > -1e9"  # the explorer's own columns too
+    assert len(explorer.selection) == len(run.latents().particle_id)
+
+
+def _find(widget, name: str):
+    """The control with a class of the package's."""
+    if f"tomodrgn-{name}" in getattr(widget, "_dom_classes", ()):
+        return widget
+    found = [_find(child, name) for child in getattr(widget, "children", ())]
+    return next((one for one in found if one is not None), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tomodrgn.analysis.latent_space import reduce_latents
 from tomodrgn.training.run import Run
 from tomodrgn.widgets.colours import colour_column
 from tomodrgn.widgets.selection import Selection
+from tomodrgn.widgets.selection_bar import SelectionBar
 
 __all__ = ["LatentExplorer"]
 
@@ -50,6 +50,8 @@ class LatentExplorer(ipywidgets.VBox):
         The column that colours the points.
     selection
         The chosen particles; `ParticleSet.subset` takes it.
+    bar
+        The controls below; ``explorer.bar.query = "z1 > 0"`` chooses by a condition on the table.
     table
         One row a particle: principal components PC1 ..., clusters, every STAR column, latents z1 ... and their standard
         deviations z1_std ...
@@ -103,11 +105,8 @@ class LatentExplorer(ipywidgets.VBox):
             choice.add_class(f"tomodrgn-{name}")
             ipywidgets.link((self, name), (choice, "value"))
             controls.append(choice)
-        self._count = ipywidgets.HTML()
-        clear = ipywidgets.Button(description="Clear", tooltip="Choose nothing", layout=ipywidgets.Layout(width="70px"))
-        clear.on_click(lambda _: self.selection.clear())
-        below = ipywidgets.HBox([clear, self._count], layout=ipywidgets.Layout(align_items="center"))
-        self.children = [ipywidgets.HBox(controls), self.scatter.show(), below]
+        self.bar = SelectionBar(shared, self.table.set_axis(self._names), opened, epoch=epoch)
+        self.children = [ipywidgets.HBox(controls), self.scatter.show(), self.bar]
         self.scatter.widget.observe(self._lassoed, names="selection")
         self.selection.observe(self._show_selection, names="particle_ids")
         self._show_selection()
@@ -186,11 +185,10 @@ class LatentExplorer(ipywidgets.VBox):
     def _lassoed(self, change: dict) -> None:
         rows = np.asarray(change["new"], dtype=np.int64)
         if not self._quiet:
-            self.selection.set(self._names[rows])
+            self.selection.set(self._names[rows], made_by="lasso")
 
     def _show_selection(self, change: dict | None = None) -> None:
         rows = self._names.get_indexer(pd.Index(self.selection.particle_ids))
-        self._count.value = html.escape(f"{len(rows)} of {len(self._names)} particles chosen")
         drawn = np.sort(np.asarray(self.scatter.widget.selection, dtype=np.int64))
         if not np.array_equal(drawn, np.sort(rows)):
             self._quiet = True
