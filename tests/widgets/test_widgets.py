@@ -302,6 +302,29 @@ def test_colours_of_missing_and_rare_values_are_grey():
     assert constant.norm[0] < 2 < constant.norm[1]
 
 
+def test_explorer_makes_a_umap_beside_other_work(small_particles, tmp_path):
+    """Of a run with three dimensions: columns, choices and axes come when it is done."""
+    run = td.train(
+        small_particles,
+        tmp_path / "run",
+        model=td.VaeConfig(z_dim=3, decoder_dim=16, encoder_dim=16),
+        training=td.TrainConfig(epochs=1),
+    )
+    explorer = LatentExplorer(run)
+    job = explorer.make_umap(seed=1)
+    found = job.result(timeout=120.0)
+    assert (explorer.x, explorer.y) == ("UMAP1", "UMAP2")
+    pd.testing.assert_frame_equal(found, td.umap_latents(run.latents(), seed=1), check_dtype=False, atol=1e-4)
+    drawn = explorer.scatter._points[:, :2]
+    assert np.corrcoef(drawn[:, 0], found["UMAP1"])[0, 1] > 0.999
+    assert np.corrcoef(drawn[:, 1], found["UMAP2"])[0, 1] > 0.999
+    explorer.bar.query = "UMAP1 > -1e9"
+    assert len(explorer.selection) == len(found)
+    explorer.colour = "UMAP2"
+    explorer.x = "PC1"
+    assert LatentExplorer(run)._umap_button.disabled is False
+
+
 def test_explorer_of_a_homogeneous_run_is_refused(small_particles, tmp_path):
     model = MODEL.model_copy(update={"z_dim": 0})
     one = TrainConfig(epochs=1, batch_size=4)

@@ -86,8 +86,10 @@ class UmapJob:
         RuntimeError
             If it was cancelled, or failed; the message says why.
         """
-        self._watcher.join(timeout)
-        if self._watcher.is_alive():
+        ended = threading.current_thread() is self._watcher  # on_end asks
+        if not ended:
+            self._watcher.join(timeout)
+        if not ended and self._watcher.is_alive():
             raise TimeoutError(f"Got no UMAP within {timeout:g} s, expected one. Wait longer, or cancel it.")
         if self._table is None:
             raise RuntimeError(

@@ -13,6 +13,7 @@ import pandas as pd
 import traitlets
 
 from tomodrgn.analysis.latent_space import reduce_latents
+from tomodrgn.analysis.umap_job import UmapJob
 from tomodrgn.training.run import Run
 from tomodrgn.widgets.colours import colour_column
 from tomodrgn.widgets.selection import Selection
@@ -68,6 +69,7 @@ class LatentExplorer(ipywidgets.VBox):
     y = traitlets.Unicode()
     colour = traitlets.Unicode()
     selection = traitlets.Instance(Selection)
+    umap_job: UmapJob | None = None
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class LatentExplorer(ipywidgets.VBox):
             x=numeric[0], y=numeric[min(1, len(numeric) - 1)], colour=_first_colour(self._colourings), selection=shared
         )
         self.scatter = self._plot(height)
-        controls = []
+        controls: list[ipywidgets.Widget] = []
         for name, options in (("x", numeric), ("y", numeric), ("colour", list(self._colourings))):
             layout = ipywidgets.Layout(width="240px")
             choice = ipywidgets.Dropdown(
@@ -105,6 +107,17 @@ class LatentExplorer(ipywidgets.VBox):
             choice.add_class(f"tomodrgn-{name}")
             ipywidgets.link((self, name), (choice, "value"))
             controls.append(choice)
+        self._axes = controls[:3]
+        self._latents = opened.latents(epoch)
+        self._umap_button = ipywidgets.Button(
+            description="UMAP",
+            tooltip="Make UMAP1 and UMAP2, beside other work",
+            layout=ipywidgets.Layout(width="170px"),
+        )
+        self._umap_button.add_class("tomodrgn-umap")
+        self._umap_button.disabled = "UMAP1" in self._colourings or self._latents.z_dim < 3
+        self._umap_button.on_click(lambda _: self.make_umap())
+        controls.append(self._umap_button)
         self.bar = SelectionBar(shared, self.table.set_axis(self._names), opened, epoch=epoch)
         self.children = [ipywidgets.HBox(controls), self.scatter.show(), self.bar]
         self.scatter.widget.observe(self._lassoed, names="selection")
@@ -121,9 +134,45 @@ class LatentExplorer(ipywidgets.VBox):
         """
         self.selection.set(particle_ids)
 
-    def _plot(self, height: int) -> Any:
+    def make_umap(self, *, seed: int = 0) -> UmapJob:
+        """Make the columns UMAP1 and UMAP2 in another process, and put them on the axes when they are there.
+
+        The button tells the progress; pressed again it ends the work. ``explorer.umap_job.result()`` waits for it.
+        """
+        if self.umap_job is not None and self.umap_job.running:
+            self.umap_job.cancel()
+            return self.umap_job
+        self._umap_button.description = "UMAP: neighbours ..."
+        self.umap_job = UmapJob(self._latents, seed=seed, on_progress=self._tell_umap, on_end=self._take_umap)
+        return self.umap_job
+
+    def _tell_umap(self, done: int, of: int) -> None:
+        self._umap_button.description = f"UMAP: {done} of {of} (stop)" if of else "UMAP: neighbours ..."
+
+    def _take_umap(self, job: UmapJob) -> None:
+        try:
+            found = job.result()
+        except RuntimeError as error:
+            self._umap_button.description, self._umap_button.tooltip = "UMAP", str(error)
+            return
+        for name in map(str, found):
+            self.table.insert(0, name, found[name].loc[self.table.index])
+            self._colourings[name] = colour_column(self.table[name])
+        self.bar.table = self.table.set_axis(self._names)
+        self.scatter.data(self._frame())
+        for choice in self._axes:
+            choice.options = [*choice.options, *map(str, found)]
+        self.x, self.y = "UMAP1", "UMAP2"
+        self._umap_button.description, self._umap_button.disabled = "UMAP", True
+
+    def _frame(self) -> pd.DataFrame:
+        """What the scatter draws."""
         frame = pd.DataFrame({name: found.drawn for name, found in self._colourings.items()}).reset_index(drop=True)
         frame[HOVER] = _hover_texts(self.table)
+        return frame
+
+    def _plot(self, height: int) -> Any:
+        frame = self._frame()
         scatter = jscatter.Scatter(
             data=frame,
             x=self.x,

@@ -42,7 +42,7 @@ class SelectionBar(ipywidgets.VBox):
     def __init__(
         self, selection: Selection, table: pd.DataFrame, run: Run | None = None, *, epoch: int | None = None
     ) -> None:
-        self.selection, self._table, self._run, self._epoch = selection, table, run, epoch
+        self.selection, self.table, self._run, self._epoch = selection, table, run, epoch
         text = ipywidgets.Text(
             placeholder="query, such as  z1 > 0 and rlnDefocusU > 2e4",
             continuous_update=False,
@@ -86,7 +86,7 @@ class SelectionBar(ipywidgets.VBox):
         if not change["new"].strip():
             return
         try:
-            self.selection.query(self._table, change["new"])
+            self.selection.query(self.table, change["new"])
         except ValueError as error:
             self.set_trait("message", str(error))
         else:
