@@ -19,8 +19,9 @@ from tomodrgn.analysis.latent_space import cluster_latents
 from tomodrgn.config import LinearConfig, PreprocessConfig
 from tomodrgn.imaging import grid
 from tomodrgn.imaging.resolution import fourier_shell_correlation
+from tomodrgn.model.linear import LinearLatents
 from tomodrgn.model.slice_reader import SliceReader
-from tomodrgn.model.subspace_fit import SubspaceFit, fit_subspace
+from tomodrgn.model.subspace_fit import SubspaceFit, fit_subspace, remarks_on_offsets
 from tomodrgn.particles.dataset import TiltDataset
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
@@ -209,14 +210,10 @@ def test_fit_is_the_same_again(tmp_path):
 
 def test_an_offset_that_all_particles_share_is_remarked():
     """The second coordinate is 1.2 for all, give or take 0.3."""
-    from tomodrgn.model.linear import LinearLatents
-    from tomodrgn.model.subspace_fit import _remarks_on_offsets
-
     rng = np.random.default_rng(0)
     mean = (rng.normal(size=(50, 2)) * [1, 0.3] + [0.1, 1.2]).astype(np.float32)
-    latents = LinearLatents(
-        mean=mean, covariance=np.zeros((50, 2, 2), np.float32), gain=np.zeros(50), divergence=np.zeros(50)
-    )
-    remarks = _remarks_on_offsets(latents)
+    nothing = np.zeros(50, np.float32)
+    latents = LinearLatents(mean=mean, covariance=np.zeros((50, 2, 2), np.float32), gain=nothing, divergence=nothing)
+    remarks = remarks_on_offsets(latents)
     assert len(remarks) == 1
     assert remarks[0].startswith("along component 2 all particles are about alike (1.2")

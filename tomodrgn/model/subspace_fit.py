@@ -31,7 +31,7 @@ from tomodrgn.model.subspace_em import SubspaceEm, canonical, evidence, size
 from tomodrgn.model.subspace_search import SearchStage, SubspaceSearch, stage_radii
 from tomodrgn.particles.preprocess import Preprocessor
 
-__all__ = ["SubspaceFit", "fit_subspace", "remarks_on_components"]
+__all__ = ["SubspaceFit", "fit_subspace", "remarks_on_components", "remarks_on_offsets"]
 
 logger = logging.getLogger(__name__)
 BYTES_PER_POINT = 80
@@ -120,7 +120,7 @@ def fit_subspace(
     components = components * (best.sizes[: len(components)] / size(components).clamp(min=1e-30))[:, None]
     subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
     latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
-    remarks += remarks_on_components(subspace.z_dim, best.n_components) + _remarks_on_offsets(latents)
+    remarks += remarks_on_components(subspace.z_dim, best.n_components) + remarks_on_offsets(latents)
     for remark in remarks:
         logger.warning(remark)
     return SubspaceFit(
@@ -245,7 +245,7 @@ def _remarks_on_images(reader: SliceReader) -> list[str]:
     return remarks
 
 
-def _remarks_on_offsets(latents: LinearLatents) -> list[str]:
+def remarks_on_offsets(latents: LinearLatents) -> list[str]:
     """Components along which all particles are alike: what the average misses, not what particles differ in."""
     mean, spread = latents.mean.mean(axis=0), latents.mean.std(axis=0)
     alike = np.flatnonzero(np.abs(mean) > OFFSET * np.maximum(spread, 1e-6))
