@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -84,7 +85,36 @@ def test_both_kinds_of_run_are_analyzed_alike(kind, request, tmp_path):
     assert settings["validation"] == found.validation.verdict
     with pytest.raises(FileExistsError, match="has an analysis already"):
         found.save()
-    found.save(overwrite=True)
+
+
+def test_a_new_analysis_leaves_nothing_of_the_one_before(linear, tmp_path):
+    run = copy_of(linear, tmp_path / "run")
+    (run.folder / "analysis").mkdir()
+    (run.folder / "analysis" / "mine.csv").write_text("particle_id\n")
+    first = analyze_run(run, n_clusters=4)
+    first.save()
+    fewer = dataclasses.replace(analyze_run(run, n_clusters=2), validation=None, tilt_halves=None)
+    fewer.save(overwrite=True)
+    folder = run.folder / "analysis"
+    assert not (folder / "tilt_halves.csv").exists()
+    assert not list((folder / "validation").rglob("*.mrc"))
+    assert not (folder / "validation" / "verdict.txt").exists()
+    assert sorted(p.name for p in (run.folder / "volumes" / "clusters").glob("*.mrc")) == [
+        "cluster_000.mrc",
+        "cluster_001.mrc",
+    ]
+    assert (folder / "mine.csv").exists()
+
+
+def test_files_of_others_are_not_replaced(linear, tmp_path):
+    run = copy_of(linear, tmp_path / "run")
+    (run.folder / "analysis").mkdir()
+    (run.folder / "analysis" / "clusters.csv").write_text("particle_id,cluster\n")
+    assert run_command(["analyze", str(run.folder)]) == 2
+    found = analyze_run(run)
+    with pytest.raises(FileExistsError, match=r"analysis.clusters\.csv is there"):
+        found.save()
+    assert (run.folder / "analysis" / "clusters.csv").read_text() == "particle_id,cluster\n"
 
 
 def test_an_earlier_epoch_and_a_number_of_clusters(vae):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,11 @@ from tomodrgn.volumes.volume_stack import VolumeStack
 __all__ = ["SETTINGS_FILE", "RunAnalysis", "analyze_run"]
 
 SETTINGS_FILE = "analysis.json"
+TABLES = (
+    "embedding", "clusters", "outliers", "occupancy", "cluster_numbers", "cluster_centres", "associations", "tomograms",
+    "epochs", "epoch_fsc", "tilt_halves", "pair_distances",
+)  # fmt: skip
+MAPS = ("clusters", "pc1", "pc2")
 MOST_CLUSTERS = 10
 COUNTED_PARTICLES = 5000  # by which the number of clusters is chosen
 OCCUPANCY_BOX, OCCUPANCY_BATCH = 32, 256
@@ -104,15 +110,27 @@ class RunAnalysis:
         """
         folder = self.run.folder / "analysis"
         refuse_analyzed(self.run, overwrite=overwrite)
+        _remove_earlier(self.run)
         folder.mkdir(exist_ok=True)
-        one_row_a_particle = {
+        for name, table in self._tables().items():
+            with replacing(folder / f"{name}.csv") as temporary:
+                table.to_csv(temporary)
+        for name, stack in self.maps.items():
+            stack.save(self.run.folder / "volumes" / name)
+        if self.validation is not None:
+            self.validation.save(folder / "validation")
+        with replacing(folder / SETTINGS_FILE) as temporary:
+            temporary.write_text(json.dumps(self._settings(), indent=2) + "\n", encoding="utf-8")
+        return folder
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """Tables by the name of their file; those of `TABLES` that were made."""
+        distances = None if self.distances is None else self.distances.set_index("from_angst")
+        found = {
             "embedding": self.particles.filter(regex=r"^(PC|UMAP)\d+$"),
             "clusters": self.particles[["cluster"]],
             "outliers": self.particles[["z_norm", "z_norm_score", "width", "width_score", "outlier"]],
             "occupancy": self.particles.filter(regex="^occupancy_"),
-        }
-        tables = {
-            **{name: table for name, table in one_row_a_particle.items() if table.shape[1]},
             "cluster_numbers": self.cluster_numbers,
             "cluster_centres": self.centres.rename_axis("map"),
             "associations": self.associations.set_index("column"),
@@ -120,19 +138,9 @@ class RunAnalysis:
             "epochs": self.epochs.table,
             "epoch_fsc": self.epochs.curves,
             "tilt_halves": self.tilt_halves,
-            "pair_distances": None if self.distances is None else self.distances.set_index("from_angst"),
+            "pair_distances": distances,
         }
-        for name, table in tables.items():
-            if table is not None:
-                with replacing(folder / f"{name}.csv") as temporary:
-                    table.to_csv(temporary)
-        for name, stack in self.maps.items():
-            stack.save(self.run.folder / "volumes" / name, overwrite=overwrite)
-        if self.validation is not None:
-            self.validation.save(folder / "validation", overwrite=overwrite)
-        with replacing(folder / SETTINGS_FILE) as temporary:
-            temporary.write_text(json.dumps(self._settings(), indent=2) + "\n", encoding="utf-8")
-        return folder
+        return {name: table for name, table in found.items() if table is not None and table.shape[1]}
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -148,18 +156,39 @@ class RunAnalysis:
 
 
 def refuse_analyzed(run: Run, *, overwrite: bool) -> None:
-    """Refuse a run that has been analyzed.
+    """Refuse a run that has been analyzed, or has other files where those of an analysis would be.
 
     Raises
     ------
     FileExistsError
         If it has, and `overwrite` is False.
     """
-    path = run.folder / "analysis" / SETTINGS_FILE
-    if path.exists() and not overwrite:
+    there = [path for path in _own_paths(run) if path.exists()]
+    if there and not overwrite:
         raise FileExistsError(
-            f"Got run {run.folder}, which has an analysis already. Pass overwrite=True (--overwrite) to replace it."
+            f"Got run {run.folder}, which has an analysis already ({there[0].relative_to(run.folder)} is there). Pass "
+            "overwrite=True (--overwrite) to replace it."
         )
+
+
+def _own_paths(run: Run) -> list[Path]:
+    """All that an analysis may write."""
+    tables = [run.folder / "analysis" / name for name in (SETTINGS_FILE, *(f"{name}.csv" for name in TABLES))]
+    volumes = [run.folder / "volumes" / name / "volumes.csv" for name in MAPS]
+    return [*tables, run.folder / "analysis" / "validation" / "verdict.txt", *volumes]
+
+
+def _remove_earlier(run: Run) -> None:
+    """Take away the files of an earlier analysis, so that none of them passes for one of this."""
+    for table in (run.folder / "volumes" / name / "volumes.csv" for name in MAPS):
+        files = pd.read_csv(table, dtype=str)["file"] if table.is_file() else ()
+        for name in files:
+            if name == Path(name).name:
+                (table.parent / name).unlink(missing_ok=True)
+    for part in ("selected", "others", "decoded"):
+        shutil.rmtree(run.folder / "analysis" / "validation" / part, ignore_errors=True)
+    for path in (*_own_paths(run), run.folder / "analysis" / "validation" / "fsc.csv"):
+        path.unlink(missing_ok=True)
 
 
 def analyze_run(
@@ -208,6 +237,9 @@ def analyze_run(
             f"Got run {run.folder} with {latents.z_dim} latent dimensions of {len(latents.particle_id)} particles, "
             "expected at least 1 dimension and 10 particles. Its maps come from `tomodrgn generate`."
         )
+    box = min(run.settings["box_px"], OCCUPANCY_BOX)
+    voxel_size = run.settings["pixel_size_angst"] * run.settings["box_px"] / box
+    regions = {name: read_region(path, box, voxel_size) for name, path in (masks or {}).items()}
     notes: list[str] = []
     tell("latents: components, UMAP, outliers, clusters ...")
     embedding = _embedding(latents, seed, notes)
@@ -223,9 +255,9 @@ def analyze_run(
         points = traverse_latents(latents, i, n_points=TRAVERSAL_POINTS)
         maps[f"pc{i}"] = generate_volumes(run, points, epoch=number, device=device)
     per_particle = [embedding, clusters.rename("cluster"), score_outliers(latents)]
-    if masks:
+    if regions:
         tell("occupancy of the masks in every particle ...")
-        per_particle.append(_occupancy(run, latents, masks, epoch=number, device=device))
+        per_particle.append(_occupancy(run, latents, regions, epoch=number, device=device))
     particles = run.particles_without_images
     frame = particles.frame()
     tell("associations with the columns of the particles ...")
@@ -278,12 +310,11 @@ def _cluster_numbers(latents: Latents, seed: int) -> pd.DataFrame:
 
 
 def _occupancy(
-    run: Run, latents: Latents, masks: Mapping[str, Path | str], *, epoch: int, device: str | None
+    run: Run, latents: Latents, regions: dict[str, np.ndarray], *, epoch: int, device: str | None
 ) -> pd.DataFrame:
     """Occupancy of each mask in the map of each particle, 1 in the map at the mean of the latents."""
-    box = min(run.settings["box_px"], OCCUPANCY_BOX)
+    box = len(next(iter(regions.values())))
     mean = generate_volumes(run, latents.mu.mean(axis=0, keepdims=True), epoch=epoch, box_px=box, device=device)
-    regions = {name: read_region(path, box, mean.voxel_size_angst) for name, path in masks.items()}
     parts = []
     for first in range(0, len(latents.particle_id), OCCUPANCY_BATCH):
         part = slice(first, first + OCCUPANCY_BATCH)
