@@ -254,6 +254,25 @@ def test_a_tomogram_is_opened_and_tells_the_hand(run, tmp_path):
     assert (found.scripts[0].parent / first[1]).resolve() == (folder / f"rec_{names[0]}.mrc").resolve()
 
 
+def test_labels_of_like_names_stay_apart_and_files_of_others_stay(run, tmp_path):
+    ids = run.latents().particle_id
+    labels = pd.Series([("a b", "a_b", "A_B")[i % 3] for i in range(len(ids))], index=ids)
+    found = map_back(run, tmp_path / "out", labels=labels)
+    assert len(found.maps.maps) == 3
+    assert found.table.groupby("label")["map"].nunique().tolist() == [1, 1, 1]
+    assert found.table["map"].nunique() == 3
+    stars = sorted((tmp_path / "out" / "classes").glob("class_*.star"))
+    stars = [path for path in stars if not path.stem.endswith(("_particles", "_tomograms"))]
+    assert len(stars) == 3
+    (tmp_path / "other").mkdir()
+    mine = tmp_path / "other" / found.scripts[0].name
+    mine.write_text("mine")
+    with pytest.raises(FileExistsError, match=mine.name):
+        map_back(run, tmp_path / "other", labels=labels)
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "other" / "maps").exists()
+
+
 def test_runs_whose_file_has_no_positions_ask_for_one(small_particles, tmp_path):
     linear = td.fit_linear(small_particles, tmp_path / "run", model=td.LinearConfig(n_components=1))
     with pytest.raises(ValueError, match="--positions FILE"):

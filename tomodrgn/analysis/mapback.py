@@ -152,7 +152,8 @@ def map_back(
     latents = run.latents(epoch).aligned_to(found.particle_id)
     box = min(run.settings["box_px"], 64) if box_px is None else box_px
     tell(f"decoding maps for {len(found)} particles ...")
-    points, map_of = _points(latents, classes, maps)
+    texts = classes.astype(str)
+    points, map_of = _points(latents, texts, maps)
     stack = generate_volumes(run, points, epoch=epoch, box_px=box, device=device)
     affine = place_maps(found, box, stack.voxel_size_angst)
     files = _tomogram_files(tomograms)
@@ -168,18 +169,25 @@ def map_back(
         hands=hands,
         scripts=[folder / f"{name}.cxc" for name in _file_names(found, rows)],
     )
+    members = {f"tomograms/{s.stem}": found.particle_id[part] for part, s in zip(rows, placed.scripts, strict=True)}
+    members |= {f"classes/{name}": classes.index[texts == text] for text, name in _class_names(texts).items()}
+    _refuse_there([*placed.scripts, *(folder / f"{name}.star" for name in members)], overwrite=overwrite)
     tell("writing ...")
     stack.save(folder / "maps", overwrite=overwrite)
     levels = stack.maps.mean(axis=(1, 2, 3)) + level_sigma * stack.maps.std(axis=(1, 2, 3))
     for part, script in zip(rows, placed.scripts, strict=True):
         volume = files.get(tilt_series_of(str(found.tomogram[part[0]])))
         _write_tomogram(placed, found.take(part), part, levels[map_of[part]], script=script, volume=volume)
-    members = {f"tomograms/{s.stem}": found.particle_id[part] for part, s in zip(rows, placed.scripts, strict=True)}
-    members |= {f"classes/class_{safe_name(str(label))}": rows.index for label, rows in classes.groupby(classes)}
     _write_stars(particles, folder, members, overwrite=overwrite)
     with replacing(folder / "placements.csv", overwrite=overwrite) as temporary:
         placed.table.to_csv(temporary)
     return placed
+
+
+def _refuse_there(paths: list[Path], *, overwrite: bool) -> None:
+    """Refuse what is there already, and markers beside scripts."""
+    for path in (*paths, *(path.with_suffix(".cmm") for path in paths if path.suffix == ".cxc")):
+        refuse_existing(path, overwrite=overwrite)
 
 
 def _write_tomogram(
@@ -259,9 +267,24 @@ def _points(latents: Latents, classes: pd.Series, maps: Maps) -> tuple[pd.DataFr
         points = pd.DataFrame(latents.mu, index=names, columns=columns)
         points.insert(0, "particle_id", latents.particle_id)
         return points, np.arange(len(classes))
-    codes, values = pd.factorize(classes.astype(str), sort=True)
+    codes, values = pd.factorize(classes, sort=True)
+    files = _class_names(classes)
     means = np.stack([latents.mu[codes == code].mean(axis=0) for code in range(len(values))])
-    return pd.DataFrame(means, index=[f"class_{safe_name(str(v))}" for v in values], columns=columns), codes
+    return pd.DataFrame(means, index=[files[str(value)] for value in values], columns=columns), codes
+
+
+def _class_names(classes: pd.Series) -> dict[str, str]:
+    """A name of a file for each class, none twice."""
+    labels = sorted(classes.unique())
+    return dict(zip(labels, _unique(f"class_{safe_name(label)}" for label in labels), strict=True))
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """Names of which none is another's but for its case: those that come later get a number."""
+    found: list[str] = []
+    for name in names:
+        found.append(name if name.lower() not in {n.lower() for n in found} else f"{name}_{len(found)}")
+    return found
 
 
 def _tomogram_files(tomograms: Mapping[str, Path | str] | Path | str | None) -> dict[str, Path]:
@@ -297,12 +320,8 @@ def _score_all(
 
 
 def _file_names(positions: Positions, rows: list[np.ndarray]) -> list[str]:
-    """A name of a file for each tomogram, none twice."""
-    names: list[str] = []
-    for part in rows:
-        name = safe_name(tilt_series_of(str(positions.tomogram[part[0]])))
-        names.append(name if name.lower() not in {n.lower() for n in names} else f"{name}_{len(names)}")
-    return names
+    """A name of a file for each tomogram."""
+    return _unique(safe_name(tilt_series_of(str(positions.tomogram[part[0]]))) for part in rows)
 
 
 def _table(
