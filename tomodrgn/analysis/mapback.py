@@ -226,12 +226,14 @@ def _write_stars(particles: ParticleSet, folder: Path, members: dict[str, Iterab
 
 
 def _own_positions(run: Run) -> Positions:
+    """Positions in the run's own copy of its particles, which is there wherever the source is now."""
+    path = next(p for p in (run.folder / "optimisation_set.star", run.folder / "particles.star") if p.is_file())
     try:
-        return read_positions(run.settings["source"]["path"])
+        return read_positions(path)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
-            f"Got no positions, and the file that run {run.folder} was trained on has none ({error}). Give the file "
-            "that the particles were extracted from (positions=read_positions(FILE), --positions FILE)."
+            f"Got no positions, and the particles of run {run.folder} have none ({error}). Give the file that the "
+            "particles were extracted from (positions=read_positions(FILE), --positions FILE)."
         ) from error
 
 
