@@ -101,6 +101,15 @@ def test_mistakes_are_told(query, words):
         query_particles(TABLE, query)
 
 
+@pytest.mark.parametrize("sign", ["<", "<=", ">", ">="])
+def test_order_of_texts_leaves_out_what_is_missing(sign):
+    table = pd.DataFrame({"one": ["b", None, "a"], "other": ["a", "a", None]}, index=["p", "q", "r"])
+    assert (
+        query_particles(table, f"one {sign} 'a'").tolist() == {"<": [], "<=": ["r"], ">": ["p"], ">=": ["p", "r"]}[sign]
+    )
+    assert query_particles(table, f"one {sign} other").tolist() == (["p"] if ">" in sign else [])
+
+
 def test_huge_queries_are_refused():
     with pytest.raises(ValueError, match="10000 at most"):
         query_particles(TABLE, "z1 > 1 or " * 2000 + "z1 > 1")

@@ -239,7 +239,7 @@ class _Parser:
         known = (one.notna() & other.notna()).to_numpy()
         if _is_number(one) and _is_number(other):
             return COMPARISONS[sign](one.to_numpy(), other.to_numpy()) & known
-        texts = [column.astype("str").to_numpy(dtype=object) for column in (one, other)]
+        texts = [_as_text(column) for column in (one, other)]
         return np.asarray(COMPARISONS[sign](*texts), dtype=bool) & known
 
     def _against(self, column: pd.Series, sign: str, literal: _Token) -> np.ndarray:
@@ -256,14 +256,18 @@ class _Parser:
         if literal.kind == "number" and sign not in ("==", "!="):
             raise self._unlike(column, literal, "a quoted text")
         # A number against text, as in cluster in [1, 3] where clusters are names, is taken as it was typed.
-        values = column.astype("str").to_numpy(dtype=object)
-        return np.asarray(COMPARISONS[sign](values, literal.value), dtype=bool) & known
+        return np.asarray(COMPARISONS[sign](_as_text(column), literal.value), dtype=bool) & known
 
     def _unlike(self, column: pd.Series, literal: _Token, wanted: str) -> ValueError:
         return ValueError(
             f"Got query {self._query!r} with {literal.value!r} for column {column.name!r} at character "
             f"{literal.place + 1}, expected {wanted}. Correct it there."
         )
+
+
+def _as_text(column: pd.Series) -> np.ndarray:
+    """Missing values too become text, for only text has an order with text."""
+    return column.astype("str").fillna("").to_numpy(dtype=object)
 
 
 def _is_number(column: pd.Series) -> bool:
