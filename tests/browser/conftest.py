@@ -184,6 +184,11 @@ class Notebook:
         what.scroll_into_view_if_needed()
         return np.asarray(Image.open(io.BytesIO(what.screenshot())).convert("RGB"))
 
+    def dark(self) -> None:
+        """Change JupyterLab to its dark theme."""
+        self.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        self.page.wait_for_selector("body[data-jp-theme-light='false']", timeout=20_000)
+
     def shot(self, name: str) -> None:
         """Keep a picture of the page."""
         self.page.screenshot(path=self.shots / f"{name}.png")
@@ -196,16 +201,13 @@ class Notebook:
 
 
 @pytest.fixture
-def open_notebook(lab_url: tuple[str, Path], browser: Browser, tmp_path: Path):
-    """Opens a copy of a notebook of the project with other parameters, in a window of its own."""
+def show_notebook(lab_url: tuple[str, Path], browser: Browser, tmp_path: Path):
+    """Opens a notebook in a window of its own, from a folder of its own."""
     address, folder = lab_url
     shots = Path(os.environ.get("TOMODRGN_SCREENSHOTS", tmp_path))
     contexts = []
 
-    def opened(name: str, **parameters: object) -> Notebook:
-        notebook = nbformat.read(CHECKOUT / "notebooks" / name, as_version=4)
-        cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-        cell.source += "".join(f"\n{key} = {value!r}" for key, value in parameters.items())
+    def opened(notebook: nbformat.NotebookNode, name: str) -> Notebook:
         place = folder / f"{len(list(folder.iterdir())):02d}"
         place.mkdir()
         nbformat.write(notebook, place / name)
@@ -219,3 +221,30 @@ def open_notebook(lab_url: tuple[str, Path], browser: Browser, tmp_path: Path):
     yield opened
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def open_notebook(show_notebook):
+    """Opens a copy of a notebook of the project with other parameters."""
+
+    def opened(name: str, **parameters: object) -> Notebook:
+        notebook = nbformat.read(CHECKOUT / "notebooks" / name, as_version=4)
+        cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+        cell.source += "".join(f"\n{key} = {value!r}" for key, value in parameters.items())
+        return show_notebook(notebook, name)
+
+    return opened
+
+
+@pytest.fixture
+def open_cells(show_notebook):
+    """Opens a notebook of the given code cells, runs them all, and has their widgets on the page."""
+
+    def opened(*cells: str, seconds: float = 120) -> Notebook:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        view = show_notebook(notebook, "cells.ipynb")
+        view.run_cells(0, len(cells) - 1, seconds)
+        return view
+
+    return opened
