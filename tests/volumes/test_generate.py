@@ -11,7 +11,7 @@ import tomodrgn as td
 from tomodrgn.imaging import fourier, grid
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.training.train import train
-from tomodrgn.volumes.generate import decode_volumes
+from tomodrgn.volumes.decoder import decode_volumes
 
 TINY = td.VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
 

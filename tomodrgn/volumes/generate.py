@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from lightning_fabric import Fabric
 
-from tomodrgn.imaging import fourier, grid, resolution
-from tomodrgn.model.linear import LinearSubspace
-from tomodrgn.model.vae import TiltSeriesVae
+from tomodrgn.imaging import resolution
 from tomodrgn.training.devices import default_device, own_share, sum_over_processes
-from tomodrgn.training.embed import load_model
-from tomodrgn.training.linear_run import load_subspace
 from tomodrgn.training.run import Run
+from tomodrgn.volumes.decoder import MapDecoder
 from tomodrgn.volumes.volume_stack import VolumeStack
 
-__all__ = ["decode_volumes", "generate_volumes"]
+__all__ = ["generate_volumes"]
 
 
 def generate_volumes(
@@ -78,13 +72,6 @@ def generate_volumes(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     points, labels = _points_and_labels(latents, run.z_dim)
-    source_box = run.settings["box_px"]
-    box = source_box if box_px is None else box_px
-    if box % 2 or not 8 <= box <= source_box:
-        raise ValueError(
-            f"Got box {box}, expected an even number from 8 to {source_box}, the box of the run's images in pixels. "
-            "Choose another box."
-        )
     if lowpass_angst is not None and not 0 < lowpass_angst < np.inf:
         raise ValueError(
             f"Got a low-pass filter at {lowpass_angst:g} angstrom, expected a resolution above 0. Choose one, or leave "
@@ -94,14 +81,12 @@ def generate_volumes(
         raise ValueError(
             f"Got a B-factor of {bfactor_angst2:g} square angstrom, expected a number, below 0 to sharpen. Choose one."
         )
-    if batch_size < 1:
-        raise ValueError(f"Got {batch_size} maps at once (--batch-size), expected 1 or more. Choose another number.")
     share = slice(None) if fabric is None else own_share(fabric, len(points))
     chosen = default_device(device) if fabric is None else fabric.device
-    decode = _decoder(run, epoch, chosen, box_px=box, batch_size=batch_size)
-    maps = np.zeros((len(points),) + (box,) * 3, dtype=np.float32)
-    maps[share] = decode(points[share])
-    voxel_size = run.settings["pixel_size_angst"] * source_box / box
+    decoder = MapDecoder(run, epoch, box_px=box_px, batch_size=batch_size, device=chosen)
+    maps = np.zeros((len(points),) + (decoder.box_px,) * 3, dtype=np.float32)
+    maps[share] = decoder(points[share])
+    voxel_size = decoder.voxel_size_angst
     if lowpass_angst is not None:
         for volume in maps[share]:
             volume[:] = resolution.lowpass_filter(torch.from_numpy(volume), lowpass_angst, voxel_size)
@@ -115,90 +100,6 @@ def generate_volumes(
             part[:] = sum_over_processes(fabric, torch.from_numpy(part)).cpu().numpy()
     stack = VolumeStack(maps=maps, voxel_size_angst=voxel_size, labels=labels)
     return stack.mirrored() if flip else stack
-
-
-def _decoder(
-    run: Run, epoch: int | None, device: torch.device, *, box_px: int, batch_size: int
-) -> Callable[[Float32[np.ndarray, "v z"]], Float32[np.ndarray, "v d d d"]]:
-    """What makes maps of points, in units of the raw images."""
-    scale = run.settings["scale"]
-    if run.kind == "linear":
-        run.epoch_folder(epoch)  # an error if it is not there
-        return partial(_decode_linearly, load_subspace(run), box_px=box_px, scale=scale)
-    return partial(
-        decode_volumes,
-        load_model(run, epoch).to(device),
-        box_px=box_px,
-        max_radius=run.preprocess_config.max_radius,
-        scale=scale,
-        batch_size=batch_size,
-    )
-
-
-@torch.no_grad()
-def decode_volumes(
-    model: TiltSeriesVae,
-    points: Float32[np.ndarray, "v z"],
-    *,
-    box_px: int,
-    max_radius: float = 0.5,
-    scale: float = 1.0,
-    batch_size: int = 16,
-    points_per_chunk: int | None = None,
-) -> Float32[np.ndarray, "v d d d"]:
-    """Real-space maps of latent points, in units of the (centred) raw images, mean 0.
-
-    One pass over the Fourier grid serves all points: features and their layer are computed once a chunk.
-
-    Parameters
-    ----------
-    points
-        Latents, (v, z).
-    box_px
-        Side of the maps; frequencies beyond `max_radius` of the images are zero.
-    scale
-        Factor by which the images were divided before training.
-    batch_size
-        Number of maps decoded at once.
-    points_per_chunk
-        Number of frequencies decoded at once for each map; None is a number that suits the device.
-    """
-    device = next(model.parameters()).device
-    rows = points_per_chunk or (4096 if device.type == "cpu" else 65_536)
-    lattice = grid.HalfGrid.of_volume(box_px).to(device)
-    coordinates = lattice.frequencies * (box_px / model.box_px)  # cycles per image pixel
-    inside = coordinates.norm(dim=-1) < max_radius
-    index, coordinates = lattice.index[inside], coordinates[inside]
-    z = torch.tensor(np.asarray(points, dtype=np.float32), device=device)
-    maps = np.empty((len(z),) + (box_px,) * 3, dtype=np.float32)
-    # A slice of an orthonormal 3-D transform is the orthonormal 2-D one over sqrt(d); then crop to the asked box.
-    factor = scale * model.box_px**-0.5 * (box_px / model.box_px) ** 1.5
-    for first in range(0, len(z), batch_size):
-        part = z[first : first + batch_size]
-        half = torch.zeros(len(part), box_px * box_px * (box_px // 2 + 1), dtype=torch.complex64, device=device)
-        for chunk in range(0, len(index), rows):
-            piece = slice(chunk, chunk + rows)
-            values = model.decode_shared(coordinates[piece], part).float()  # (v, m, 2)
-            half[:, index[piece]] = torch.view_as_complex(values.contiguous()) * factor
-        half = half.view(len(part), box_px, box_px, -1)
-        fourier.complete_friedel(half, ndim=3)
-        maps[first : first + batch_size] = fourier.irfft3_centred(half, box_px).cpu().numpy()
-    return maps
-
-
-def _decode_linearly(
-    subspace: LinearSubspace, points: Float32[np.ndarray, "v z"], *, box_px: int, scale: float
-) -> Float32[np.ndarray, "v d d d"]:
-    """Maps as of `decode_volumes`: each is a sum, so the sums are taken after the Fourier crop."""
-    cropped = replace(
-        subspace,
-        consensus=fourier.fourier_crop3(subspace.consensus, box_px),
-        components=fourier.fourier_crop3(subspace.components, box_px),
-    )
-    if not len(points):
-        return np.zeros((0, box_px, box_px, box_px), dtype=np.float32)
-    maps = cropped.decode(torch.tensor(points)) * scale
-    return (maps - maps.mean(dim=(1, 2, 3), keepdim=True)).numpy()
 
 
 def _points_and_labels(latents: np.ndarray | pd.DataFrame, z_dim: int) -> tuple[np.ndarray, pd.DataFrame]:
