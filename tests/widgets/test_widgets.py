@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 
-import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +15,7 @@ import tomodrgn as td
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.training.job import start_training
 from tomodrgn.training.run import Run
-from tomodrgn.volumes.volume_stack import VolumeStack
-from tomodrgn.widgets import ConfigForm, LatentExplorer, Selection, TrainingMonitor, VolumeViewer
+from tomodrgn.widgets import ConfigForm, LatentExplorer, Selection, TrainingMonitor
 from tomodrgn.widgets.colours import GREY, colour_column
 
 MODEL = VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
@@ -331,59 +329,6 @@ def test_explorer_of_a_homogeneous_run_is_refused(small_particles, tmp_path):
     start_training(small_particles, tmp_path / "run", model=model, preprocess=COARSE, training=one).wait(120.0)
     with pytest.raises(ValueError, match="z_dim 0"):
         LatentExplorer(tmp_path / "run")
-
-
-# --- VolumeViewer --------------------------------------------------------------------------------------------------
-
-
-def stack_of(*maps):
-    labels = pd.DataFrame(index=[f"map_{i}" for i in range(len(maps))])
-    return VolumeStack(maps=np.stack(maps).astype(np.float32), voxel_size_angst=2.0, labels=labels)
-
-
-def test_bars_lie_along_their_axes():
-    """A map with bars of different lengths along x, y and z, axes zyx; k3d takes [z, y, x]."""
-    volume = np.zeros((24, 24, 24))
-    volume[12, 12, 12:22] = 1  # long: +x
-    volume[12, 12:18, 12] = 1  # shorter: +y
-    volume[12:15, 12, 12] = 1  # shortest: +z
-    viewer = VolumeViewer(stack_of(volume))
-    shown = viewer.surface.scalar_field > 3
-    assert (shown[12, 12].sum(), shown[12, :, 12].sum(), shown[:, 12, 12].sum()) == (10, 6, 3)
-    # The surface spans the box: voxel i is at (i - 12) * 2 angstrom but for half a voxel of the cube's edge.
-    matrix = np.asarray(viewer.surface.model_matrix)
-    assert np.diag(matrix)[:3] == pytest.approx([48, 48, 48])
-    assert matrix[:3, 3] == pytest.approx([0, 0, 0])
-    position, target, up = np.asarray(viewer.plot.camera).reshape(3, 3)
-    right = np.cross(target - position, up)
-    assert (right[0] > 0, up[1] > 0, position[2] > target[2]) == (True, True, True)
-
-
-def test_level_is_in_sigma_and_maps_are_swapped():
-    rng = np.random.default_rng(0)
-    first, second = 5 + 3 * rng.standard_normal((2, 16, 16, 16))
-    viewer = VolumeViewer(stack_of(first, second))
-    assert viewer.map_name == "map_0"
-    assert (
-        viewer.surface.level
-        == viewer.level
-        == pytest.approx(min(3, (first.max() - first.mean()) / first.std() / 2), abs=0.5)
-    )
-    np.testing.assert_allclose(viewer.surface.scalar_field, (first - first.mean()) / first.std(), atol=1e-4)
-    viewer.map_name = "map_1"
-    np.testing.assert_allclose(viewer.surface.scalar_field, (second - second.mean()) / second.std(), atol=1e-4)
-    viewer.level = 1.5
-    assert viewer.surface.level == 1.5
-    slider = next(w for w in viewer.children[0].children if isinstance(w, ipywidgets.FloatSlider))
-    slider.value = 2.5
-    assert (viewer.level, viewer.surface.level) == (2.5, 2.5)
-    with pytest.raises((ValueError, traitlets.TraitError), match="expected one of"):
-        viewer.map_name = "map_9"
-
-
-def test_flat_maps_are_refused():
-    with pytest.raises(ValueError, match="varies"):
-        VolumeViewer(stack_of(np.ones((8, 8, 8))))
 
 
 # --- the room ------------------------------------------------------------------------------------------------------

@@ -53,6 +53,25 @@ class VolumeStack:
         """Name of each map."""
         return [str(name) for name in self.labels.index]
 
+    def statistics(self) -> pd.DataFrame:
+        """Of each map mean, standard deviation, least and greatest density, and correlation with the first map."""
+        values = self.maps.reshape(len(self.maps), -1)
+        deviation = values.std(axis=1, dtype=np.float64)
+        centred = values - values.mean(axis=1, keepdims=True)
+        scale = np.maximum(deviation * (deviation[0] if len(values) else 1.0), 1e-30)
+        return pd.DataFrame(
+            {
+                "mean": values.mean(axis=1, dtype=np.float64),
+                "sigma": deviation,
+                "min": values.min(axis=1),
+                "max": values.max(axis=1),
+                "correlation_with_first": [
+                    float((row * centred[0]).mean()) / s for row, s in zip(centred, scale, strict=True)
+                ],
+            },
+            index=pd.Index(self.names, name="name"),
+        )
+
     def mirrored(self) -> VolumeStack:
         """The maps of the other hand (z mirrored about the centre)."""
         maps = resolution.mirror(self.maps)

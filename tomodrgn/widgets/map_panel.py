@@ -1,0 +1,202 @@
+"""Maps of a run as they are asked for: decoded beside other work, the newest wish first."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import traitlets
+
+from tomodrgn.training.run import Run
+from tomodrgn.volumes.decoder import MapDecoder
+from tomodrgn.volumes.volume_stack import VolumeStack
+from tomodrgn.widgets.in_place import shown_in
+from tomodrgn.widgets.volume_viewer import VolumeViewer
+
+__all__ = ["MapPanel"]
+
+QUICK_BOX = 64
+
+
+class MapPanel(ipywidgets.VBox):
+    """Decodes points of the latent space and shows their maps; at first the map at the mean of the latents.
+
+    Parameters
+    ----------
+    run
+        A run, or its folder.
+    epoch
+        Epoch whose weights are used; None is the last.
+    box_px
+        Side of the maps; None is that of the images, but 64 at most.
+    height
+        Of the picture, in pixels of the screen.
+
+    Attributes
+    ----------
+    viewer
+        The VolumeViewer, once there is a map.
+    title
+        What is shown.
+    message
+        What is being decoded, or what went wrong; empty when all is done.
+    box_px
+        Side of the maps from now on.
+    """
+
+    title = traitlets.Unicode("", read_only=True)
+    message = traitlets.Unicode("", read_only=True)
+    box_px = traitlets.Int()
+
+    def __init__(
+        self, run: Run | Path | str, epoch: int | None = None, *, box_px: int | None = None, height: int = 420
+    ) -> None:
+        self._run = run if isinstance(run, Run) else Run.open(run)
+        self._epoch, self._height = epoch, height
+        self.viewer: VolumeViewer | None = None
+        self._decoder: tuple[tuple[int | None, int], MapDecoder] | None = None
+        self._wish: tuple[str, pd.DataFrame, bool] | None = None
+        self._shown: tuple[str, pd.DataFrame, bool] | None = None
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+        own = int(self._run.settings["box_px"])
+        sizes = sorted({size for size in (32, 48, 64, 96, 128) if size < own} | {own})
+        self._place = ipywidgets.VBox(layout=ipywidgets.Layout(min_height=f"{height + 150}px"))
+        note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="28px"))
+        note.add_class("tomodrgn-decoding")
+        size = ipywidgets.Dropdown(options=sizes, description="box (px)", layout=ipywidgets.Layout(width="150px"))
+        size.add_class("tomodrgn-box")
+        super().__init__(
+            [ipywidgets.HBox([size, note]), self._place], box_px=min(own, QUICK_BOX) if box_px is None else box_px
+        )
+        self.add_class("tomodrgn-map-panel")
+        if self.box_px not in sizes:
+            size.options = sorted({*sizes, self.box_px})
+        ipywidgets.link((self, "box_px"), (size, "value"))
+        ipywidgets.dlink((self, "message"), (note, "value"), lambda text: shown_in(text or self.title))
+        self.show_mean()
+
+    @property
+    def stack(self) -> VolumeStack | None:
+        """The maps that are shown."""
+        return None if self.viewer is None else self.viewer.stack
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch whose weights are used; None is the last. Setting it decodes anew."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int | None) -> None:
+        self._epoch = epoch
+        self._again()
+
+    def show_mean(self) -> None:
+        """Show the map at the mean of all latents."""
+        mean = self._run.latents(self._epoch).mu.mean(axis=0, keepdims=True)
+        self.show_points(_points(mean, ["mean"]), "map at the mean of the latents")
+
+    def show_particles(self, particle_ids: list[str]) -> None:
+        """Show the maps at the latents of these particles.
+
+        Raises
+        ------
+        KeyError
+            If one of them has no latent.
+        """
+        latents = self._run.latents(self._epoch)
+        rows = pd.Index(latents.particle_id).get_indexer(pd.Index(particle_ids))
+        if (rows < 0).any():
+            missing = particle_ids[int(np.argmax(rows < 0))]
+            raise KeyError(f"Got particle id {missing!r}, expected one of run {self._run.folder}. Use one of its ids.")
+        table = _points(latents.mu[rows], [str(i) for i in range(1, len(rows) + 1)]).assign(particle_id=particle_ids)
+        title = f"map at {particle_ids[0]}" if len(rows) == 1 else f"maps at {len(rows)} particles"
+        self.show_points(table, title)
+
+    def show_points(self, table: pd.DataFrame, title: str, *, play: bool = False) -> None:
+        """Show the maps at points of the latent space, as of `generate_volumes`; the work is done beside other work.
+
+        Parameters
+        ----------
+        table
+            Columns z1, z2 ...; its index names the maps.
+        title
+            What it is, for the reader.
+        play
+            Play the maps when they are there.
+        """
+        with self._changed:
+            self._wish = (title, table, play)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="MapPanel", daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all that was asked for is shown; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._worker is None, timeout)
+
+    @traitlets.observe("box_px")
+    def _again(self, change: dict | None = None) -> None:
+        if self._shown is not None:
+            title, table, _ = self._shown
+            self.show_points(table, title)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                wish, self._wish = self._wish, None
+                if wish is None:
+                    self._worker = None
+                    self._changed.notify_all()
+                    return
+            try:
+                stack = self._decoded(*wish[:2])
+                if stack is not None:
+                    self._show(wish, stack)
+            except Exception as error:
+                self.set_trait("message", _told(error))
+
+    def _decoded(self, title: str, table: pd.DataFrame) -> VolumeStack | None:
+        """The maps; None if something else was asked for meanwhile."""
+        self.set_trait("message", f"decoding the {title} ...")
+        key = (self._epoch, self.box_px)
+        if self._decoder is None or self._decoder[0] != key:
+            self._decoder = key, MapDecoder(self._run, self._epoch, box_px=self.box_px)
+        decoder = self._decoder[1]
+        points = table[[f"z{i + 1}" for i in range(self._run.z_dim)]].to_numpy(np.float32)
+        maps = []
+        for i, point in enumerate(points):
+            if self._wish is not None:
+                return None
+            if len(points) > 1:
+                self.set_trait("message", f"decoding map {i + 1} of {len(points)} of the {title} ...")
+            maps.append(decoder(point[None])[0])
+        return VolumeStack(maps=np.stack(maps), voxel_size_angst=decoder.voxel_size_angst, labels=table)
+
+    def _show(self, wish: tuple[str, pd.DataFrame, bool], stack: VolumeStack) -> None:
+        title, _, play = wish
+        if self.viewer is None:
+            self.viewer = VolumeViewer(stack, height=self._height)
+            self._place.children = [self.viewer]
+        else:
+            self.viewer.pause()
+            self.viewer.show(stack)
+        self._shown = wish
+        self.set_trait("title", title)
+        self.set_trait("message", "")
+        if play:
+            self.viewer.play()
+
+
+def _points(values: np.ndarray, names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(values, columns=[f"z{i + 1}" for i in range(values.shape[1])], index=names)
+
+
+def _told(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return text if text.startswith("Got ") else f"Got {type(error).__name__}: {text}"
