@@ -14,7 +14,7 @@ from tomodrgn.analysis.clusters import neighbour_graph
 from tomodrgn.analysis.latent_space import nearest_particles, points_of
 from tomodrgn.particles.latents import Latents
 
-__all__ = ["graph_path", "straight_path", "traverse_latents"]
+__all__ = ["graph_path", "latent_path", "straight_path", "traverse_latents"]
 
 
 def traverse_latents(
@@ -177,6 +177,42 @@ def graph_path(
     chosen = np.array(rows)[kept]
     table = path_table("path", latents.mu[chosen], latents.particle_id[chosen])
     return table.assign(length=length[kept], anchor=np.array(is_anchor)[kept])
+
+
+def latent_path(
+    latents: Latents, anchors: Iterable[str], *, through_particles: bool = False, n_points: int = 12
+) -> pd.DataFrame:
+    """A path from particle to particle: straight from each to the next, or through the graph of neighbours.
+
+    Parameters
+    ----------
+    anchors
+        Ids of two or more particles.
+    through_particles
+        Take `graph_path`; else `straight_path`.
+    n_points
+        Number of points of each straight piece; of a path through particles about that of all.
+
+    Returns
+    -------
+    One row a point, index ``path_000`` ..., columns z1, z2 ..., and particle_id where it goes through particles.
+
+    Raises
+    ------
+    KeyError
+        If a particle has no latent.
+    ValueError
+        If there are fewer than two anchors or points, or no way through the graph.
+    """
+    ends = list(anchors)
+    if len(ends) < 2:
+        raise ValueError(f"Got {len(ends)} particles for a path, expected two or more. Name where it begins and ends.")
+    if through_particles:
+        path = graph_path(latents, ends, n_points=n_points)
+        return path.set_axis([f"path_{i:03d}" for i in range(len(path))])
+    pieces = [straight_path(latents, start, end, n_points=n_points).iloc[1:] for start, end in pairwise(ends)]
+    path = pd.concat([straight_path(latents, ends[0], ends[1], n_points=n_points).iloc[:1], *pieces])
+    return path.set_axis([f"path_{i:03d}" for i in range(len(path))])
 
 
 def _thinned(length: np.ndarray, is_anchor: np.ndarray, n_points: int | None) -> Int64[np.ndarray, " p"]:

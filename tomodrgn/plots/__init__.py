@@ -17,6 +17,7 @@ from tomodrgn.plots.images import plot_tilt_counts, plot_tilt_images
 from tomodrgn.plots.results import (
     figure_png,
     plot_fsc,
+    plot_histogram,
     plot_history,
     plot_latents,
     plot_volume_projections,
@@ -32,6 +33,7 @@ __all__ = [
     "plot_embedding",
     "plot_epochs",
     "plot_fsc",
+    "plot_histogram",
     "plot_history",
     "plot_latents",
     "plot_map_differences",

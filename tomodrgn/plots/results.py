@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 from matplotlib.figure import Figure
 
 __all__ = ["figure_png", "plot_fsc", "plot_history", "plot_latents", "plot_volume_projections", "save_figures"]
@@ -59,6 +60,44 @@ def plot_latents(points: pd.DataFrame, colour: pd.Series | None = None) -> Figur
             axes.scatter(rows[x], rows[y], s=8, label=str(value))
         axes.legend(frameon=False, title=str(colour.name))
     axes.set(xlabel=x, ylabel=y)
+    return figure
+
+
+def plot_histogram(column: pd.Series, chosen: Bool[np.ndarray, " k"], *, n_bins: int = 40) -> Figure:
+    """How a column is spread over all particles and over the chosen ones, each as shares of its own number.
+
+    Numbers are put into bins; of text the most frequent values are shown. Ink is grey, to be read on light and dark.
+
+    Parameters
+    ----------
+    chosen
+        Which particles are chosen.
+    """
+    figure = Figure(figsize=(5.2, 2.6), layout="constrained", facecolor="none")
+    axes = figure.subplots()
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        known = np.isfinite(values)
+        edges = np.histogram_bin_edges(values[known], n_bins) if known.any() else np.linspace(0, 1, n_bins + 1)
+        groups = [np.histogram(values[known & some], edges)[0] for some in (np.ones_like(chosen), chosen)]
+        places, width = (edges[:-1] + edges[1:]) / 2, edges[1] - edges[0]
+    else:
+        text = column.astype("str").where(column.notna(), "(none)")
+        names = text.value_counts().index[:12].tolist()
+        groups = [text[some].value_counts().reindex(names, fill_value=0).to_numpy() for some in (slice(None), chosen)]
+        places, width = np.arange(len(names)), 0.8
+        axes.set_xticks(places, [str(name)[-16:] for name in names], rotation=30, ha="right")
+    everyone, some = (
+        counts / max(number, 1) for counts, number in zip(groups, (len(chosen), chosen.sum()), strict=True)
+    )
+    axes.bar(places, everyone, width=width, label=f"all ({len(chosen)})", color="#9E9E9E", alpha=0.6)
+    axes.bar(places, some, width=width, label=f"chosen ({chosen.sum()})", fill=False, ec="#D55E00", lw=1.6)
+    axes.set(xlabel=str(column.name), ylabel="share", facecolor="none")
+    axes.tick_params(colors="#808080", labelsize=8)
+    axes.xaxis.label.set_color("#808080")
+    axes.yaxis.label.set_color("#808080")
+    axes.spines[:].set_color("#808080")
+    axes.legend(frameon=False, labelcolor="#808080", fontsize=8)
     return figure
 
 

@@ -10,7 +10,7 @@ from plotly.colors import sample_colorscale, sequential
 
 from tomodrgn.analysis.palette import CATEGORY_COLOURS, GREY
 
-__all__ = ["Colouring", "colour_column"]
+__all__ = ["Colouring", "can_be_axis", "colour_column"]
 
 OTHER, MISSING = "(other)", "(none)"
 SCALE_STEPS = 64
@@ -40,11 +40,30 @@ class Colouring:
         return isinstance(self.drawn.dtype, pd.CategoricalDtype)
 
 
-def colour_column(column: pd.Series) -> Colouring:
+def can_be_axis(column: pd.Series) -> bool:
+    """Whether a column can be an axis: all of it are finite numbers."""
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return False
+    return bool(np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan)).all())
+
+
+def colour_column(column: pd.Series, limits: tuple[float, float] | None = None, *, log: bool = False) -> Colouring:
     """Colours for a column of numbers or text.
 
     Numbers run along viridis; those missing are grey. Text gets a colour each for the most frequent values, and grey
     for all others.
+
+    Parameters
+    ----------
+    limits
+        Numbers that get the first and the last colour, and so do those beyond; None is the least and the greatest.
+    log
+        Draw the logarithm to base 10 of numbers; those not above 0 are grey.
+
+    Raises
+    ------
+    ValueError
+        If the limits are not two numbers in rising order, or not above 0 for a logarithm.
 
     Examples
     --------
@@ -54,7 +73,7 @@ def colour_column(column: pd.Series) -> Colouring:
     ['a', 'b']
     """
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return _numbers(column)
+        return _numbers(column, limits, log=log)
     text = column.astype("str").where(column.notna(), MISSING)
     counts = text[text != MISSING].value_counts()
     shown = sorted(counts.index[: len(CATEGORY_COLOURS)])
@@ -64,10 +83,21 @@ def colour_column(column: pd.Series) -> Colouring:
     return Colouring(drawn=categories, colours=[*CATEGORY_COLOURS[: len(shown)], *[GREY] * len(rest)], norm=(0.0, 1.0))
 
 
-def _numbers(column: pd.Series) -> Colouring:
+def _numbers(column: pd.Series, limits: tuple[float, float] | None, *, log: bool) -> Colouring:
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if limits is not None and not (limits[0] < limits[1] and (limits[0] > 0 or not log)):
+        above = " above 0" if log else ""
+        raise ValueError(
+            f"Got {limits[0]:g} to {limits[1]:g} as the range of colours of {column.name}, expected two numbers"
+            f"{above}, the lower first. Change them."
+        )
+    if log:
+        values = np.log10(values, where=values > 0, out=np.full(len(values), np.nan))
     known = np.isfinite(values)
     low, high = (float(values[known].min()), float(values[known].max())) if known.any() else (0.0, 1.0)
+    if limits is not None:
+        low, high = (float(np.log10(x)) if log else float(x) for x in limits)
+        values = np.clip(values, low, high)
     if low == high:
         low, high = low - 0.5, high + 0.5
     scale = list(sample_colorscale(sequential.Viridis, np.linspace(0, 1, SCALE_STEPS), colortype="rgb"))

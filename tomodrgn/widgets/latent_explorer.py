@@ -1,32 +1,38 @@
-"""Scatter of the latents, coloured by any column; a lasso writes the Selection."""
+"""Scatter of the latents, coloured by any column; a lasso writes the Selection, a click asks for a map."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import ipywidgets
-import jscatter
 import numpy as np
 import pandas as pd
 import traitlets
 
-from tomodrgn.analysis.latent_space import reduce_latents
+from tomodrgn.analysis.paths import latent_path
 from tomodrgn.analysis.umap_job import UmapJob
 from tomodrgn.training.run import Run
-from tomodrgn.widgets.colours import colour_column
+from tomodrgn.widgets.colours import can_be_axis
+from tomodrgn.widgets.column_histogram import ColumnHistogram
+from tomodrgn.widgets.explorer_controls import axis_controls, click_controls, style_controls
+from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, explorer_table, path_on_axes, same_signs, varied_columns
+from tomodrgn.widgets.in_place import shown_in
+from tomodrgn.widgets.latent_scatter import LatentScatter
+from tomodrgn.widgets.map_panel import MapPanel
 from tomodrgn.widgets.selection import Selection
 from tomodrgn.widgets.selection_bar import SelectionBar
+from tomodrgn.widgets.umap_button import UmapButton
 
 __all__ = ["LatentExplorer"]
 
-MAX_COMPONENTS = 8
-HOVER = "(particle)"  # in brackets, as no column of a STAR file is
+CLICKS = ("shows the map", "draws a path", "chooses")
+PATH_KINDS = ("straight", "through particles")
 
 
 class LatentExplorer(ipywidgets.VBox):
-    """All particles of a run as points; a lasso chooses some, and the mouse over one tells how sure its place is.
+    """All particles of a run as points; a lasso chooses some, a click shows a map, the mouse over one tells of it.
 
     Parameters
     ----------
@@ -40,8 +46,10 @@ class LatentExplorer(ipywidgets.VBox):
         Further columns to colour by, indexed by particle_id.
     selection
         A Selection of another view, to be shared.
+    maps
+        Whether there is a panel beside the points for the maps of clicks and paths.
     height
-        Of the picture, in pixels of the screen.
+        Of the pictures, in pixels of the screen.
 
     Attributes
     ----------
@@ -49,13 +57,39 @@ class LatentExplorer(ipywidgets.VBox):
         The columns on the axes; at first the first two principal components.
     colour
         The column that colours the points.
+    colour_limits
+        Numbers of the first and the last colour; empty: the least and the greatest.
+    log_colour
+        Whether numbers are coloured by their logarithm.
+    size, opacity
+        Of the points, in pixels and from 0 to 1.
+    density
+        Whether points fade where many are.
+    hover
+        Further columns that the mouse over a point tells.
+    epoch
+        Epoch whose latents are shown.
+    click
+        What a click on a point does: ``"shows the map"``, ``"draws a path"`` (two clicks: from, to) or ``"chooses"``.
+    picked
+        The particle that was clicked; setting it shows its map.
+    path
+        The particles between which a path is drawn and played.
+    path_kind
+        ``"straight"``, or ``"through particles"``: the shortest way through the graph of neighbours.
+    path_points
+        Number of maps along a path.
     selection
         The chosen particles; `ParticleSet.subset` takes it.
     bar
         The controls below; ``explorer.bar.query = "z1 > 0"`` chooses by a condition on the table.
+    maps
+        The panel of maps (MapPanel), or None.
     table
         One row a particle: principal components PC1 ..., clusters, every STAR column, latents z1 ... and their standard
         deviations z1_std ...
+    message
+        What went wrong, or is being worked on.
 
     Raises
     ------
@@ -68,8 +102,20 @@ class LatentExplorer(ipywidgets.VBox):
     x = traitlets.Unicode()
     y = traitlets.Unicode()
     colour = traitlets.Unicode()
+    colour_limits = traitlets.Tuple()
+    log_colour = traitlets.Bool(default_value=False)
+    size = traitlets.Float(3.0, min=0.5, max=30.0)
+    opacity = traitlets.Float(0.8, min=0.02, max=1.0)
+    density = traitlets.Bool(default_value=False)
+    hover = traitlets.Tuple()
+    epoch = traitlets.Int()
+    click = traitlets.Enum(CLICKS, default_value=CLICKS[0])
+    picked = traitlets.Unicode("")
+    path = traitlets.Tuple()
+    path_kind = traitlets.Enum(PATH_KINDS, default_value=PATH_KINDS[0])
+    path_points = traitlets.Int(12, min=2, max=100)
+    message = traitlets.Unicode("", read_only=True)
     selection = traitlets.Instance(Selection)
-    umap_job: UmapJob | None = None
 
     def __init__(
         self,
@@ -79,50 +125,74 @@ class LatentExplorer(ipywidgets.VBox):
         clusters: pd.Series | None = None,
         columns: pd.DataFrame | None = None,
         selection: Selection | None = None,
+        maps: bool = True,
         height: int = 420,
     ) -> None:
         opened = run if isinstance(run, Run) else Run.open(run)
-        self.table = _table(opened, epoch, clusters, columns)
+        self.run, self._extra = opened, (clusters, columns)
+        self.table = explorer_table(opened, epoch, clusters, columns)
         names = self.table.index.astype(str)
         shared = selection if selection is not None else Selection(names)
         if set(shared.known_ids) != set(names):
             raise KeyError(
                 f"Got a Selection of other particles than those of run {opened.folder}. Use one of this run."
             )
-        varied = [str(c) for c in self.table if self.table[c].nunique() > 1]  # noqa: PD101 (missing values count too)
-        self._colourings = {c: colour_column(self.table[c]) for c in varied}
-        complete = [c for c in self._colourings if self.table[c].notna().all()]
-        numeric = [c for c in complete if not self._colourings[c].is_categorical]
-        self._names, self._quiet = pd.Index(names), False
-        super().__init__(
-            x=numeric[0], y=numeric[min(1, len(numeric) - 1)], colour=_first_colour(self._colourings), selection=shared
-        )
-        self.scatter = self._plot(height)
-        controls: list[ipywidgets.Widget] = []
-        for name, options in (("x", numeric), ("y", numeric), ("colour", list(self._colourings))):
-            layout = ipywidgets.Layout(width="240px")
-            choice = ipywidgets.Dropdown(
-                options=options, description=name, layout=layout, style={"description_width": "50px"}
-            )
-            choice.add_class(f"tomodrgn-{name}")
-            ipywidgets.link((self, name), (choice, "value"))
-            controls.append(choice)
-        self._axes = controls[:3]
+        self.colours = varied_columns(self.table)
+        self.axes = [name for name in self.colours if can_be_axis(self.table[name])]
+        self._names, self._quiet, self._ready = pd.Index(names), False, False
+        self._path_points: pd.DataFrame | None = None
         self._latents = opened.latents(epoch)
-        self._umap_button = ipywidgets.Button(
-            description="UMAP",
-            tooltip="Make UMAP1 and UMAP2, beside other work",
-            layout=ipywidgets.Layout(width="170px"),
+        number = int(opened.epoch_folder(epoch).name)
+        super().__init__(
+            x=self.axes[0],
+            y=self.axes[min(1, len(self.axes) - 1)],
+            colour="cluster" if "cluster" in self.colours else self.colours[0],
+            selection=shared,
+            epoch=number,
+            size=6.0 if len(names) < 3000 else 3.0,
         )
-        self._umap_button.add_class("tomodrgn-umap")
-        self._umap_button.disabled = "UMAP1" in self._colourings or self._latents.z_dim < 3
-        self._umap_button.on_click(lambda _: self.make_umap())
-        controls.append(self._umap_button)
-        self.bar = SelectionBar(shared, self.table.set_axis(self._names), opened, epoch=epoch)
-        self.children = [ipywidgets.HBox(controls), self.scatter.show(), self.bar]
+        self.add_class("tomodrgn-explorer")
+        self._points = LatentScatter(self.table, self.x, self.y, height=height)
+        self.scatter = self._points.plot
+        self._points.paint(self.colour)
+        self.bar = SelectionBar(shared, self.table.set_axis(self._names), opened, epoch=number)
+        self.maps = MapPanel(opened, number, height=height - 110) if maps else None
+        self.histogram = ColumnHistogram(self.bar.table, shared, self.colour)
+        self.children = self._layout()
+        self._ready = True
         self.scatter.widget.observe(self._lassoed, names="selection")
         self.selection.observe(self._show_selection, names="particle_ids")
         self._show_selection()
+
+    def _layout(self) -> list[ipywidgets.Widget]:
+        self._umap_button = UmapButton(self._latents, self._take_umap)
+        self._umap_button.disabled = "UMAP1" in self.axes or self._latents.z_dim < 3
+        self._axes = axis_controls(self)
+        note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="28px"))
+        note.add_class("tomodrgn-explorer-note")
+        ipywidgets.dlink((self, "message"), (note, "value"), shown_in)
+        folded = ipywidgets.Accordion(
+            [style_controls(self), self.histogram], titles=("Style", "Histogram of a column"), selected_index=None
+        )
+        ipywidgets.dlink((folded, "selected_index"), (self.histogram, "active"), lambda opened: opened == 1)
+        wrap = ipywidgets.Layout(flex_flow="row wrap")
+        clicks = [*click_controls(self), note] if self.maps is not None else []
+        points = ipywidgets.VBox(
+            [self.scatter.show(), ipywidgets.HBox(clicks, layout=wrap)],
+            layout=ipywidgets.Layout(flex="1 1 420px", min_width="300px"),
+        )
+        pictures = [points]
+        if self.maps is not None:
+            self.maps.layout = ipywidgets.Layout(flex="1 1 420px", min_width="300px")
+            pictures.append(self.maps)
+        return [
+            ipywidgets.HBox([*self._axes, self._umap_button], layout=wrap),
+            ipywidgets.HBox(pictures, layout=wrap),
+            self.bar,
+            folded,
+        ]
+
+    # --- what can be typed ---
 
     def select(self, particle_ids: Iterable[str]) -> None:
         """Choose these particles and no others.
@@ -139,140 +209,190 @@ class LatentExplorer(ipywidgets.VBox):
 
         The button tells the progress; pressed again it ends the work. ``explorer.umap_job.result()`` waits for it.
         """
-        if self.umap_job is not None and self.umap_job.running:
-            self.umap_job.cancel()
-            return self.umap_job
-        self._umap_button.description = "UMAP: neighbours ..."
-        self.umap_job = UmapJob(self._latents, seed=seed, on_progress=self._tell_umap, on_end=self._take_umap)
-        return self.umap_job
+        return self._umap_button.make(seed=seed)
 
-    def _tell_umap(self, done: int, of: int) -> None:
-        self._umap_button.description = f"UMAP: {done} of {of} (stop)" if of else "UMAP: neighbours ..."
+    @property
+    def umap_job(self) -> UmapJob | None:
+        """The work on UMAP, once it began."""
+        return self._umap_button.job
 
-    def _take_umap(self, job: UmapJob) -> None:
-        try:
-            found = job.result()
-        except RuntimeError as error:
-            self._umap_button.description, self._umap_button.tooltip = "UMAP", str(error)
-            return
-        for name in map(str, found):
-            self.table.insert(0, name, found[name].loc[self.table.index])
-            self._colourings[name] = colour_column(self.table[name])
-        self.bar.table = self.table.set_axis(self._names)
-        self.scatter.data(self._frame())
-        for choice in self._axes:
-            choice.options = [*choice.options, *map(str, found)]
+    def _take_umap(self, found: pd.DataFrame) -> None:
+        self.add_columns(found, first=True)
         self.x, self.y = "UMAP1", "UMAP2"
-        self._umap_button.description, self._umap_button.disabled = "UMAP", True
 
-    def _frame(self) -> pd.DataFrame:
-        """What the scatter draws."""
-        frame = pd.DataFrame({name: found.drawn for name, found in self._colourings.items()}).reset_index(drop=True)
-        frame[HOVER] = _hover_texts(self.table)
-        return frame
+    def add_columns(self, columns: pd.DataFrame, *, first: bool = False) -> None:
+        """Have further columns, indexed by particle_id: to colour by, to query, and as axes.
 
-    def _plot(self, height: int) -> Any:
-        frame = self._frame()
-        scatter = jscatter.Scatter(
-            data=frame,
-            x=self.x,
-            y=self.y,
-            x_scale=self._span(self.x),
-            y_scale=self._span(self.y),
-            height=height,
-            mouse_mode="lasso",
-            size=6 if len(frame) < 3000 else 3,
-            opacity=0.8,
-            axes_labels=True,
-            legend=True,
-            transition_points=False,
-        )
-        scatter.tooltip(
-            True,
-            properties=["x", "y", "color"],
-            preview=HOVER,
-            preview_type="text",
-            preview_text_lines=1 + MAX_COMPONENTS,
-        )
-        self._paint(scatter)
-        scatter.widget.add_class("tomodrgn-scatter")
-        return scatter
+        Raises
+        ------
+        KeyError
+            If they lack a particle.
+        """
+        missing = self.table.index.difference(columns.index)
+        if len(missing):
+            raise KeyError(f"Got columns without particle {missing[0]!r} ({len(missing)} such), expected all of them.")
+        for name in map(str, columns):
+            values = columns[name].loc[self.table.index]
+            if name in self.table:
+                self.table[name] = values
+            else:
+                self.table.insert(0 if first else len(self.table.columns), name, values)
+        self.bar.table = self.histogram.table = self.table.set_axis(self._names)
+        self.colours = varied_columns(self.table)
+        self.axes = [name for name in self.colours if can_be_axis(self.table[name])]
+        x, y, colour = self.x, self.y, self.colour
+        for choice, options in zip(self._axes, (self.axes, self.axes, self.colours), strict=True):
+            choice.options = options
+        self.x, self.y, self.colour = x, y, colour
+        self._points.renew(self.table)
+        self._recolour()
 
-    def _span(self, name: str) -> tuple[float, float]:
-        """Ends of an axis, a little beyond the outermost points."""
-        low, high = self._colourings[name].norm
-        return low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-    def _paint(self, scatter: Any) -> None:
-        found = self._colourings[self.colour]
-        # Colours as a list and the norm every time: jupyter-scatter keeps the norm of the column before.
-        scatter.color(by=self.colour, map=found.colours, norm=found.norm)
+    # --- what the picture shows ---
 
     @traitlets.validate("x", "y", "colour")
     def _known(self, proposal: dict) -> str:
-        name = str(proposal["value"])
-        allowed = list(self._colourings)
-        if proposal["trait"].name != "colour":
-            allowed = [c for c in allowed if not self._colourings[c].is_categorical and self.table[c].notna().all()]
+        name, trait = str(proposal["value"]), proposal["trait"].name
+        allowed = self.colours if trait == "colour" else self.axes
         if name not in allowed:
-            raise ValueError(f"Got column {name!r} for {proposal['trait'].name}, expected one of {allowed}.")
+            raise ValueError(f"Got column {name!r} for {trait}, expected one of {allowed}. Choose one of these.")
         return name
 
     @traitlets.observe("x", "y")
     def _move(self, change: dict) -> None:
-        scatter = getattr(self, "scatter", None)
-        if scatter is not None:
-            setter = scatter.x if change["name"] == "x" else scatter.y
-            setter(change["new"], scale=self._span(change["new"]))
+        if self._ready:
+            self._points.move(**{change["name"]: change["new"]})
+            self._annotate()
 
-    @traitlets.observe("colour")
-    def _recolour(self, change: dict) -> None:
-        scatter = getattr(self, "scatter", None)
-        if scatter is not None:
-            self._paint(scatter)
+    @traitlets.observe("colour", "colour_limits", "log_colour")
+    def _recolour(self, change: dict | None = None) -> None:
+        if not self._ready:
+            return
+        limits = (float(self.colour_limits[0]), float(self.colour_limits[1])) if len(self.colour_limits) == 2 else None
+        if change is not None and change["name"] == "colour" and limits is not None:
+            self.colour_limits = ()  # those of another column mean nothing here; this calls again
+            return
+        try:
+            self._points.paint(self.colour, limits, log=self.log_colour)
+        except ValueError as error:
+            self._say(str(error))
+        else:
+            self._say("")
+
+    @traitlets.observe("size", "opacity", "density")
+    def _restyle(self, change: dict) -> None:
+        if self._ready:
+            self._points.look(size=self.size, opacity=self.opacity, density=self.density)
+
+    @traitlets.observe("hover")
+    def _tell_more(self, change: dict) -> None:
+        if self._ready:
+            self._points.hover([name for name in self.hover if name in self.table])
+
+    @traitlets.observe("epoch")
+    def _travel(self, change: dict) -> None:
+        if not self._ready:
+            return
+        components = [f"PC{i + 1}" for i in range(MAX_COMPONENTS) if f"PC{i + 1}" in self.table]
+        table = explorer_table(self.run, self.epoch, *self._extra)
+        table[components] = same_signs(table[components], self.table[components])
+        kept = [name for name in self.table if name not in table]  # such as UMAP, which stays that of its epoch
+        self.table = table.join(self.table[kept])
+        self._latents = self._umap_button.latents = self.run.latents(self.epoch)
+        self.bar.table = self.histogram.table = self.table.set_axis(self._names)
+        self.bar.epoch = self.epoch
+        self._points.renew(self.table)
+        for axis in ("x", "y"):
+            self._points.move(**{axis: getattr(self, axis)})
+        self._recolour()
+        if self.maps is not None:
+            self.maps.epoch = self.epoch
+        self._annotate()
+
+    # --- choosing ---
 
     def _lassoed(self, change: dict) -> None:
+        if self._quiet:
+            return
         rows = np.asarray(change["new"], dtype=np.int64)
-        if not self._quiet:
-            self.selection.set(self._names[rows], made_by="lasso")
+        if len(rows) == 1 and self.maps is not None and self.click != "chooses":
+            self._show_selection()
+            self._clicked(str(self._names[rows[0]]))
+        else:
+            self.selection.set(self._names[rows], made_by="lasso" if len(rows) > 1 else "click")
 
     def _show_selection(self, change: dict | None = None) -> None:
         rows = self._names.get_indexer(pd.Index(self.selection.particle_ids))
-        drawn = np.sort(np.asarray(self.scatter.widget.selection, dtype=np.int64))
-        if not np.array_equal(drawn, np.sort(rows)):
-            self._quiet = True
-            try:
-                self.scatter.selection(rows)
-            finally:
-                self._quiet = False
+        self._quiet = True
+        try:
+            self._points.mark(rows)
+        finally:
+            self._quiet = False
 
+    # --- maps and paths ---
 
-def _table(run: Run, epoch: int | None, clusters: pd.Series | None, columns: pd.DataFrame | None) -> pd.DataFrame:
-    """Components and clusters first, then further columns, then those of the run."""
-    latents = run.latents(epoch)
-    if not latents.z_dim:
-        raise ValueError(f"Got run {run.folder} with z_dim 0, expected one with latents. Train with a larger z_dim.")
-    table = reduce_latents(latents, MAX_COMPONENTS)
-    for part in (clusters, columns):
-        if part is None:
-            continue
-        missing = table.index.difference(part.index)
-        if len(missing):
-            raise KeyError(f"Got columns without particle {missing[0]!r} ({len(missing)} such), expected all of them.")
-        table = table.join(part.rename("cluster").astype(str) if isinstance(part, pd.Series) else part)
-    own = run.table(epoch)
-    return table.join(own.drop(columns=[c for c in own if c in table]))
+    def _clicked(self, name: str) -> None:
+        if self.click == "shows the map":
+            self.picked = "" if self.picked == name else self.picked  # a second click shows it again
+            self.picked = name
+        elif self.picked and not self.path:
+            self.path = (self.picked, name)
+        else:
+            self.path = ()
+            self.picked = name
+            self._say("the path begins here; click where it ends")
 
+    @traitlets.validate("picked", "path")
+    def _particles(self, proposal: dict) -> str | tuple[str, ...]:
+        value = proposal["value"]
+        for name in [value] if isinstance(value, str) else value:
+            if name and str(name) not in self._names:
+                raise ValueError(
+                    f"Got particle id {name!r}, expected one of run {self.run.folder}. Use one of its ids."
+                )
+        if not isinstance(value, str) and len(value) == 1:
+            raise ValueError("Got a path of one particle, expected two or more. Name where it ends.")
+        return value if isinstance(value, str) else tuple(str(name) for name in value)
 
-def _hover_texts(table: pd.DataFrame) -> list[str]:
-    """Of each particle its name and its latents with their standard deviations."""
-    names = [f"z{i + 1}" for i in range(MAX_COMPONENTS) if f"z{i + 1}_std" in table]
-    texts = table.index.astype(str).tolist()
-    for name in names:
-        pairs = zip(texts, table[name], table[f"{name}_std"], strict=True)
-        texts = [f"{text}  {name} {mean:.2f} \N{PLUS-MINUS SIGN} {std:.2f}" for text, mean, std in pairs]
-    return texts
+    @traitlets.observe("picked")
+    def _show_map(self, change: dict) -> None:
+        if self._ready and self.picked:
+            if self.maps is not None:
+                self.maps.show_particles([self.picked])
+            self._annotate()
 
+    @traitlets.observe("path", "path_kind", "path_points")
+    def _find_path(self, change: dict) -> None:
+        if not self._ready:
+            return
+        if not self.path:
+            self._path_points = None
+            self._annotate()
+            return
+        self._say("looking for the path ...")
+        threading.Thread(target=self._path_found, name="LatentExplorer", daemon=True).start()
 
-def _first_colour(names: Iterable[str]) -> str:
-    return "cluster" if "cluster" in names else next(iter(names))
+    def _path_found(self) -> None:
+        """Work of a thread: the graph of many particles takes a while."""
+        ends, kind, n_points = self.path, self.path_kind, self.path_points
+        try:
+            table = latent_path(self._latents, ends, through_particles=kind == PATH_KINDS[1], n_points=n_points)
+        except (ValueError, KeyError) as error:
+            self._say(str(error.args[0]))
+            return
+        if (ends, kind, n_points) != (self.path, self.path_kind, self.path_points):
+            return  # another was asked for meanwhile
+        self._path_points = table
+        self._annotate()
+        self._say("")
+        if self.maps is not None:
+            self.maps.show_points(table, f"path from {ends[0]} to {ends[-1]}", play=True)
+
+    def _annotate(self) -> None:
+        place = self.table.loc[self.picked, [self.x, self.y]].to_numpy(np.float64) if self.picked else None
+        drawn = None
+        if self._path_points is not None:
+            drawn = path_on_axes(self.table[[self.x, self.y]], self._path_points, self._latents, self.path)
+        self._points.draw(drawn, place)
+
+    def _say(self, message: str) -> None:
+        self.set_trait("message", message)

@@ -42,7 +42,7 @@ class SelectionBar(ipywidgets.VBox):
     def __init__(
         self, selection: Selection, table: pd.DataFrame, run: Run | None = None, *, epoch: int | None = None
     ) -> None:
-        self.selection, self.table, self._run, self._epoch = selection, table, run, epoch
+        self.selection, self.table, self._run, self.epoch = selection, table, run, epoch
         text = ipywidgets.Text(
             placeholder="query, such as  z1 > 0 and rlnDefocusU > 2e4",
             continuous_update=False,
@@ -75,7 +75,7 @@ class SelectionBar(ipywidgets.VBox):
         if self._run is None:
             raise ValueError("Got no run to keep a choice in, expected one. Give the run to SelectionBar.")
         try:
-            path = self.selection.save(self._run, name, epoch=self._epoch, overwrite=overwrite)
+            path = self.selection.save(self._run, name, epoch=self.epoch, overwrite=overwrite)
         except (OSError, ValueError) as error:
             self.set_trait("message", str(error))
         else:

@@ -19,6 +19,7 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.training.job import TrainingJob, start_training
 from tomodrgn.training.run import Run
 from tomodrgn.widgets.config_form import ConfigForm
+from tomodrgn.widgets.explorer_table import same_signs
 from tomodrgn.widgets.plotly_figure import figure_widget
 
 __all__ = ["TrainingMonitor"]
@@ -272,7 +273,7 @@ class TrainingMonitor(ipywidgets.VBox):
             return
         latents = run.latents(epoch)
         if latents.z_dim:
-            points = _same_signs(reduce_latents(latents), self._axes)
+            points = same_signs(reduce_latents(latents), self._axes)
             shares = points.attrs["explained_variance_ratio"]
             values = np.zeros((len(points), 2), dtype=np.float32)
             values[:, : points.shape[1]] = points
@@ -302,16 +303,6 @@ def _progress_text(state: str, epochs: tuple[int, int], status: dict, history: p
         if len(history):
             text += f"; about {(asked - done) * history['seconds'].tail(5).mean():.0f} s left"
     return text
-
-
-def _same_signs(points: pd.DataFrame, before: pd.DataFrame | None) -> pd.DataFrame:
-    """Components whose signs agree with those of the epoch before, so that the picture does not flip."""
-    if before is None or not before.index.equals(points.index) or before.shape != points.shape:
-        return points
-    signs = np.where((points.to_numpy() * before.to_numpy()).sum(axis=0) < 0, -1.0, 1.0)
-    turned = points * signs
-    turned.attrs = points.attrs
-    return turned
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
