@@ -10,7 +10,12 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 # System packages, in one place. For the tests marked `browser`: Chromium with a font, and what Playwright's driver loads.
-APT_PACKAGES=(chromium fonts-dejavu-core libatomic1)
+# For those marked `napari`: a display in memory, OpenGL on the processor, and what Qt loads.
+APT_PACKAGES=(
+    chromium fonts-dejavu-core libatomic1
+    xvfb libegl1 libgl1 libgl1-mesa-dri libopengl0 libdbus-1-3 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4
+    libxcb-image0 libxcb-keysyms1 libxcb-render-util0 libxcb-xinerama0 libxcb-shape0
+)
 TORCH="torch==2.13.0"
 # Threads that wait asleep: waiting ones that spin make every other process on the machine slow.
 export OMP_WAIT_POLICY=PASSIVE

@@ -22,7 +22,7 @@ from tomodrgn.imaging.grid import HalfGrid
 from tomodrgn.model.linear import LinearSubspace
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.training.devices import default_device
-from tomodrgn.volumes.generate import decode_volumes
+from tomodrgn.volumes.decoder import decode_volumes
 
 
 def seconds(work) -> float:

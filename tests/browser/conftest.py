@@ -187,17 +187,37 @@ class Notebook:
     def dark(self) -> None:
         """Change JupyterLab to its dark theme."""
         self.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-        self.page.wait_for_selector("body[data-jp-theme-light='false']", timeout=20_000)
+        self.page.wait_for_selector("body[data-jp-theme-light='false']", state="attached", timeout=20_000)
 
     def shot(self, name: str) -> None:
         """Keep a picture of the page."""
         self.page.screenshot(path=self.shots / f"{name}.png")
+
+    def lasso(self, what: Locator, corners: list[tuple[float, float]]) -> None:
+        """Draw a line with the mouse through places of a part of the page, given as shares of its width and height."""
+        box = what.bounding_box()
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+        self.page.mouse.move(*points[0])
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*point, steps=12)
+        self.page.mouse.up()
 
     def choose(self, name: str, option: str) -> None:
         """Choose an option of a dropdown, by the class name of its widget."""
         box = self.page.locator(f".{name} select")
         box.scroll_into_view_if_needed()
         box.select_option(option)
+
+
+@pytest.fixture(scope="session")
+def linear_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a linear model of 60 simulated particles in three states, four tomograms."""
+    import tomodrgn as td
+
+    folder = tmp_path_factory.mktemp("linear")
+    particles = td.simulate_particles(folder / "data", n_particles=60, n_tilts=9, snr=0.3, seed=0)
+    return td.fit_linear(particles, folder / "run", td.LinearConfig(n_components=3)).folder
 
 
 @pytest.fixture

@@ -96,14 +96,7 @@ def explore(view) -> None:
     hover(view, canvas)
 
     # A lasso around the right half of the picture chooses the particles there, and no others.
-    box = canvas.bounding_box()
-    corners = [(0.5, 0.005), (0.995, 0.005), (0.995, 0.995), (0.5, 0.995), (0.5, 0.2)]
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    view.page.mouse.move(*points[0])
-    view.page.mouse.down()
-    for point in points[1:]:
-        view.page.mouse.move(*point, steps=12)
-    view.page.mouse.up()
+    view.lasso(canvas, [(0.5, 0.005), (0.995, 0.005), (0.995, 0.995), (0.5, 0.995), (0.5, 0.2)])
     chosen = view.until(lambda: int(view.ask("len(explorer.selection)")), lambda n: n > 0, 20)
     view.page.get_by_text(f"{chosen} of {SMALL['n_particles']} particles chosen").wait_for(timeout=10_000)
     place = json.loads(view.ask("explorer.table['PC1'].to_json()"))
@@ -164,9 +157,9 @@ def isosurface(view) -> None:
     """A surface is drawn, and shrinks when the level rises."""
     view.run_cells(cell_with("explorer.selection"), cell_with("maps.save"))
     assert "5 of 60 particles" in view.ask("f'{len(kept)} of {len(particles)} particles'")
-    canvas = view.page.locator(".tomodrgn-map canvas").first
+    canvas = view.page.locator(".tomodrgn-map canvas").last  # that of the viewer: the explorer above has one as well
     canvas.wait_for(timeout=60_000)
-    level = view.page.locator(".tomodrgn-level .noUi-handle")
+    level = view.page.locator(".tomodrgn-level .noUi-handle").last
     level.focus()
     high = view.until(lambda: coloured(view.picture(canvas)).sum(), lambda n: n > 1000, 60)
     assert colours(view.picture(canvas)) > 100

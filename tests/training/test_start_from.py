@@ -18,7 +18,7 @@ from tomodrgn.training.embed import build_model, encode_all
 from tomodrgn.training.new_run import create_run
 from tomodrgn.training.start import start_model
 from tomodrgn.training.train import train
-from tomodrgn.volumes.generate import decode_volumes
+from tomodrgn.volumes.decoder import decode_volumes
 
 SMALL = td.VaeConfig(z_dim=3, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
 

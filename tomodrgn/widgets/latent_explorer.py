@@ -141,6 +141,7 @@ class LatentExplorer(ipywidgets.VBox):
         self.axes = [name for name in self.colours if can_be_axis(self.table[name])]
         self._names, self._quiet, self._ready = pd.Index(names), False, False
         self._path_points: pd.DataFrame | None = None
+        self._path_start = ""
         self._latents = opened.latents(epoch)
         number = int(opened.epoch_folder(epoch).name)
         super().__init__(
@@ -334,10 +335,11 @@ class LatentExplorer(ipywidgets.VBox):
         if self.click == "shows the map":
             self.picked = "" if self.picked == name else self.picked  # a second click shows it again
             self.picked = name
-        elif self.picked and not self.path:
-            self.path = (self.picked, name)
+        elif self._path_start and self._path_start != name:
+            start, self._path_start = self._path_start, ""
+            self.path = (start, name)
         else:
-            self.path = ()
+            self.path, self._path_start = (), name
             self.picked = name
             self._say("the path begins here; click where it ends")
 

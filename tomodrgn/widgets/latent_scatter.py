@@ -17,7 +17,8 @@ __all__ = ["LatentScatter"]
 
 HOVER = "(particle)"  # in brackets, as no column of a STAR file is
 MANY_POINTS = 3000
-PATH_COLOUR, PICKED_COLOUR = "#D55E00", "#D55E00"
+CAMERA_DISTANCE = 1.15  # a little back, so that a lasso goes round the outermost points of a narrow picture, too
+MARK_COLOUR = "#D55E00"  # of paths and frames
 
 
 class LatentScatter:
@@ -46,6 +47,7 @@ class LatentScatter:
             opacity=0.8,
             axes_labels=True,
             legend=True,
+            camera_distance=CAMERA_DISTANCE,
             transition_points=False,
         )
         self._tell()
@@ -114,12 +116,12 @@ class LatentScatter:
         drawn: list[Any] = []
         if path is not None and len(path) > 1:
             corners = [(float(x), float(y)) for x, y in path]
-            drawn.append(jscatter.Line(corners, line_color=PATH_COLOUR, line_width=3))
+            drawn.append(jscatter.Line(corners, line_color=MARK_COLOUR, line_width=3))
         if picked is not None:
             (x_low, x_high), (y_low, y_high) = (self.span(str(self.plot.x()["x"])), self.span(str(self.plot.y()["y"])))
             wide, high = 0.015 * (x_high - x_low), 0.015 * (y_high - y_low)
             x, y = map(float, picked)
-            frame = jscatter.Rect(x - wide, x + wide, y - high, y + high, line_color=PICKED_COLOUR, line_width=2)
+            frame = jscatter.Rect(x - wide, x + wide, y - high, y + high, line_color=MARK_COLOUR, line_width=2)
             drawn.append(frame)
         self.plot.annotations(drawn)
 
