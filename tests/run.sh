@@ -111,10 +111,11 @@ python_environment() { # sets `python` to the interpreter of an environment that
     touch "$stamp"
 }
 
-wheel_is_complete() { # every file of the package is in the wheel, and nothing else
+wheel_is_complete() { # every file of the package and every notebook is in the wheel, and nothing else
     "$python" -m pip wheel -q --no-deps --wheel-dir "$log/wheel" . || return 1
     diff <("$python" -m zipfile -l "$log"/wheel/*.whl | awk '$1 ~ /^tomodrgn\// {print $1}' | sort) \
-        <(find tomodrgn -type f -not -name '*.py[co]' | sort) && echo "the wheel holds the whole package"
+        <({ find tomodrgn -type f -not -name '*.py[co]'; printf 'tomodrgn/%s\n' notebooks/*.ipynb notebooks/*.md; } | sort) &&
+        echo "the wheel holds the whole package"
 }
 
 shopt -s nullglob
