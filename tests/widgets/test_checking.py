@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+import traitlets
 from PIL import Image
 
 import tomodrgn as td
@@ -22,6 +23,7 @@ def noisy(tmp_path_factory) -> td.ParticleSet:
 
 
 def height_px(viewer: ParticleViewer) -> int:
+    assert viewer.wait(60.0)
     return Image.open(io.BytesIO(viewer._picture.value)).height
 
 
@@ -34,9 +36,10 @@ def test_viewer_draws_a_row_for_each_chosen_particle(small_particles):
     assert (viewer.selection.particle_ids, viewer.shown) == ((ids[4],), (ids[4],))
     assert height_px(viewer) == pytest.approx(three / 3, abs=2)
     viewer.selection.set(ids)
-    assert (len(viewer.shown), viewer.message) == (6, "6 of 12 chosen are shown")
     assert height_px(viewer) == pytest.approx(2 * three, abs=4)
+    assert (len(viewer.shown), viewer.message) == (6, "6 of 12 chosen are shown")
     viewer.selection.clear()
+    assert viewer.wait(60.0)
     assert (viewer._picture.value, viewer.message) == (b"", "No particle is chosen.")
 
 
@@ -57,9 +60,11 @@ def test_viewers_share_a_selection_and_search_names(small_particles):
 def test_viewer_shows_what_is_wrong_with_the_images(tmp_path):
     particles = td.simulate_particles(tmp_path / "data", n_particles=4, n_tilts=3, n_tomograms=1, seed=1)
     viewer = ParticleViewer(particles)
+    assert viewer.wait(60.0)
     for stack in (tmp_path / "data").rglob("*.mrcs"):
         stack.write_bytes(b"")
-    viewer.selection.set(particles.particle_id[:1])
+    viewer.selection.set(particles.particle_id[1:2])
+    assert viewer.wait(60.0)
     assert viewer._picture.value == b""
     assert ".mrcs" in viewer.message
 
@@ -130,3 +135,34 @@ def test_a_setting_that_images_do_not_decide_stays_as_chosen(noisy):
 def test_checker_refuses_a_handful(small_particles):
     with pytest.raises(ValueError, match="Got 12 particles, expected at least 16"):
         AssumptionChecker(small_particles)
+
+
+def test_viewer_shows_predictions_of_a_run(small_particles, tmp_path, monkeypatch):
+    run = td.fit_linear(small_particles, tmp_path / "run", td.LinearConfig(n_components=1))
+    viewer = ParticleViewer(run=run)
+    assert viewer.views == ("low-passed", "prediction", "residual")
+    nine_rows = height_px(viewer)
+    viewer.views = ("prediction", "raw")
+    assert viewer.views == ("raw", "prediction")
+    assert height_px(viewer) == pytest.approx(2 / 3 * nine_rows, rel=0.1)
+    viewer.arrangement = "one tilt"
+    first = (height_px(viewer), viewer._picture.value)
+    assert not viewer._slider.disabled
+    viewer._slider.value = 3
+    assert viewer.wait(60.0)
+    assert (viewer.tilt, viewer._picture.value != first[1]) == (3, True)
+    # The slider reads no file again.
+    monkeypatch.setattr("tomodrgn.widgets.particle_viewer.tilt_images", None)
+    monkeypatch.setattr(viewer, "_predictor", None)
+    before = viewer._picture.value
+    viewer.lowpass_angst = 60.0
+    assert viewer.wait(60.0)
+    assert viewer.message == ""
+    assert viewer._picture.value != before
+    with pytest.raises((ValueError, traitlets.TraitError), match="need a run"):
+        ParticleViewer(small_particles).views = ("residual",)
+    with pytest.raises(ValueError, match="neither particles nor a run"):
+        ParticleViewer()
+    viewer.views = ()
+    assert viewer.wait(60.0)
+    assert viewer.message == "Choose what to show."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Complex, Float, Int64
 from torch import Tensor
 
 from tomodrgn.imaging import fourier
@@ -84,6 +84,23 @@ class HalfGrid:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def images(self, values: Complex[Tensor, "i p"]) -> Float[Tensor, "i d d"]:
+        """Real images of side `box_px` of coefficients at the kept frequencies; all others are zero.
+
+        Examples
+        --------
+        >>> kept = HalfGrid.of_image(8, max_radius=0.3)
+        >>> wave = torch.cos(2 * torch.pi * (torch.arange(8.0) - 4) / 8).expand(8, 8)
+        >>> values = fourier.rfft2_centred(wave[None]).flatten(1)[:, kept.index]
+        >>> torch.allclose(kept.images(values)[0], wave, atol=1e-5)
+        True
+        """
+        half = values.new_zeros(len(values), self.box_px * (self.box_px // 2 + 1))
+        half[:, self.index] = values
+        half = half.view(len(values), self.box_px, -1)
+        fourier.complete_friedel(half, ndim=2)
+        return fourier.irfft2_centred(half, self.box_px)
 
     def to(self, device: torch.device | str) -> HalfGrid:
         """The same grid on another device."""

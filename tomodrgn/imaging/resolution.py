@@ -14,6 +14,7 @@ __all__ = [
     "fourier_shell_correlation",
     "fsc_weighted",
     "lowpass_filter",
+    "lowpass_images",
     "mirror",
     "resolution_at",
     "shell_resolution_angst",
@@ -103,6 +104,16 @@ def lowpass_filter(
     cutoff = box * voxel_size_angst / resolution_angst
     edge = ((radius - cutoff + 1) / 2).clamp(0, 1)
     return fourier.irfft3_centred(fourier.rfft3_centred(volumes) * (0.5 + 0.5 * torch.cos(torch.pi * edge)), box)
+
+
+def lowpass_images(
+    images: Float[Tensor, "*i d d"], resolution_angst: float, pixel_size_angst: float
+) -> Float[Tensor, "*i d d"]:
+    """Images without detail finer than `resolution_angst`; the edge is that of `lowpass_filter`."""
+    box = images.shape[-1]
+    radius = fourier.half_frequencies_xy(box, device=images.device).norm(dim=-1) * box
+    edge = ((radius - box * pixel_size_angst / resolution_angst + 1) / 2).clamp(0, 1)
+    return fourier.irfft2_centred(fourier.rfft2_centred(images) * (0.5 + 0.5 * torch.cos(torch.pi * edge)), box)
 
 
 def apply_bfactor(

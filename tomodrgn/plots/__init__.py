@@ -13,6 +13,7 @@ from tomodrgn.plots.analysis import (
     plot_validation,
 )
 from tomodrgn.plots.checks import plot_assumptions, plot_dose_weights, plot_poses, plot_radial_power
+from tomodrgn.plots.image_grid import plot_image_grid
 from tomodrgn.plots.images import plot_tilt_counts, plot_tilt_images
 from tomodrgn.plots.results import (
     figure_png,
@@ -35,6 +36,7 @@ __all__ = [
     "plot_fsc",
     "plot_histogram",
     "plot_history",
+    "plot_image_grid",
     "plot_latents",
     "plot_map_differences",
     "plot_pair_distances",

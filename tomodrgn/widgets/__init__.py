@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tomodrgn.widgets.particle_viewer import ParticleViewer
     from tomodrgn.widgets.selection import Selection
     from tomodrgn.widgets.training_monitor import TrainingMonitor
+    from tomodrgn.widgets.volume_gallery import VolumeGallery
     from tomodrgn.widgets.volume_viewer import VolumeViewer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ParticleViewer",
     "Selection",
     "TrainingMonitor",
+    "VolumeGallery",
     "VolumeViewer",
 ]
 
@@ -34,6 +36,7 @@ _HOMES = {
     "ParticleViewer": "particle_viewer",
     "Selection": "selection",
     "TrainingMonitor": "training_monitor",
+    "VolumeGallery": "volume_gallery",
     "VolumeViewer": "volume_viewer",
 }
 _EXTRA = {"IPython", "anywidget", "ipywidgets", "jscatter", "k3d", "plotly", "traitlets"}

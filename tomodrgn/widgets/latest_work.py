@@ -1,0 +1,83 @@
+"""Long work beside the notebook: one thread, and of the wishes that wait only the newest is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+__all__ = ["LatestWork", "told"]
+
+Outdated = Callable[[], bool]
+
+
+class LatestWork:
+    """Does what was asked for last, in a thread of its own.
+
+    Parameters
+    ----------
+    name
+        Of the thread.
+    failed
+        Called in that thread with an error of the work.
+    settle_seconds
+        So long a wish waits for a newer one before it begins: a slider that moves asks many times.
+    """
+
+    def __init__(self, name: str, failed: Callable[[Exception], None], *, settle_seconds: float = 0.0) -> None:
+        self._name, self._failed, self._settle = name, failed, settle_seconds
+        self._wish: Callable[[Outdated], None] | None = None
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._number = 0
+
+    def ask(self, work: Callable[[Outdated], None]) -> None:
+        """Have this done next; what is being done is told that it is outdated, and what waited is forgotten.
+
+        Parameters
+        ----------
+        work
+            Called with a function that says whether something else was asked for meanwhile: it may end then.
+        """
+        with self._changed:
+            self._wish, self._number = work, self._number + 1
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Ask for nothing: what is being done is told that it is outdated."""
+        with self._changed:
+            self._wish, self._number = None, self._number + 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done, or waits."""
+        return self._worker is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._worker is None, timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                number = self._number
+                while self._settle and self._changed.wait(self._settle) and self._number != number:
+                    number = self._number
+                work, self._wish, number = self._wish, None, self._number
+                if work is None:
+                    self._worker = None
+                    self._changed.notify_all()
+                    return
+            try:
+                work(lambda number=number: self._number != number)  # type: ignore[misc]
+            except Exception as error:
+                self._failed(error)
+
+
+def told(error: Exception) -> str:
+    """An error as a message in place: it begins with "Got "."""
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return text if text.startswith("Got ") else f"Got {type(error).__name__}: {error}"
