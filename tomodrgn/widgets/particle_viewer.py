@@ -246,7 +246,9 @@ class ParticleViewer(ipywidgets.VBox):
         return plots.figure_png(plots.plot_image_grid(rows, titles, heads, shared=scales))
 
     def _one_tilt(self, images: dict[str, TiltImages]) -> bytes:
-        rows, titles, heads = [], [], []
+        rows: list[list[np.ndarray]] = []
+        titles: list[str] = []
+        heads: list[list[str]] = []
         for name, own in images.items():
             some = own.take(np.array([min(self.tilt, len(own) - 1)]))
             pictures = self._pictures(some)
