@@ -119,6 +119,9 @@ def test_simulate_then_info(tmp_path, capsys):
         star = capsys.readouterr().out.split(" images to ")[1].split(";")[0]
         assert run_command(["info", star, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["dialect"] == dialect
+    small = ["--particles", "4", "--tilts", "3", "--tomograms"]
+    assert run_command(["simulate", str(tmp_path / "more"), *small]) == 0
+    assert len(list((tmp_path / "more" / "reconstruction").glob("TS_*_24.00Apx.mrc"))) == 4
 
 
 @pytest.mark.parametrize(

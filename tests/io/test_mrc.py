@@ -12,10 +12,12 @@ import pytest
 
 from tomodrgn.io.mrc import (
     open_stack,
+    open_tomogram,
     read_header,
     read_volume,
     write_stack,
     write_stack_in_pieces,
+    write_tomogram,
     write_volume,
 )
 
@@ -180,6 +182,19 @@ def test_real_stacks_and_map(shared_data: Path) -> None:
     volume, voxel = read_volume(shared_data / "warptools/warptools_test_box-32_angpix-12_reconstruct.mrc")
     assert volume.shape == (32, 32, 32)
     assert voxel == pytest.approx(12.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("i1", "i1"), ("f2", "f2"), ("f8", "f4"), ("i2", "i2")])
+def test_tomograms_of_any_shape_keep_their_type(tmp_path: Path, dtype: str, stored: str) -> None:
+    volume = np.arange(60).reshape(3, 4, 5).astype(dtype)
+    write_tomogram(tmp_path / "t.mrc", volume, 7.5)
+    found, voxel = open_tomogram(tmp_path / "t.mrc")
+    np.testing.assert_array_equal(found, volume)
+    assert (found.dtype, voxel) == (np.dtype(stored), 7.5)
+    with pytest.raises(FileExistsError, match=r"t\.mrc"):
+        write_tomogram(tmp_path / "t.mrc", volume, 7.5)
+    with pytest.raises(ValueError, match="Give a volume"):
+        write_tomogram(tmp_path / "u.mrc", volume[:0], 7.5)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4"])

@@ -102,6 +102,7 @@ def simulate(
         "warp", "warptools", "relion5", "nextpyp", "nextpyp_relion5", "cryosrpnt", "cistem", "emclarity"
     ] = "warp",
     continuous: Annotated[bool, Parameter(negative=())] = False,
+    tomograms: Annotated[bool, Parameter(negative=())] = False,
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -126,6 +127,8 @@ def simulate(
         optimisation set (warptools, relion5, nextpyp_relion5).
     continuous
         Add a continuous motion.
+    tomograms
+        Write a volume of each tomogram, too, in reconstruction; binned 3 times, without missing wedge.
     seed
         Seed of everything random.
     overwrite
@@ -142,6 +145,7 @@ def simulate(
         snr=snr,
         dialect=dialect,
         continuous=continuous,
+        tomograms=tomograms,
         seed=seed,
         overwrite=overwrite,
     )

@@ -26,6 +26,7 @@ __all__ = [
     "read_volume",
     "write_stack",
     "write_stack_in_pieces",
+    "write_tomogram",
     "write_volume",
 ]
 
@@ -207,6 +208,31 @@ def write_volume(
     volume = np.asarray(volume, dtype=np.float32)
     if volume.ndim != 3 or len(set(volume.shape)) != 1:
         raise ValueError(f"Got a map of shape {volume.shape} for {path}, expected a cube (d, d, d). Crop or pad it.")
+    with replacing(path, overwrite=overwrite) as temporary, mrcfile.new(temporary, overwrite=True) as file:
+        file.set_data(volume)
+        file.set_volume()
+        file.voxel_size = voxel_size_angst
+
+
+def write_tomogram(
+    path: Path | str, volume: Num[np.ndarray, "z y x"], voxel_size_angst: float, *, overwrite: bool = False
+) -> None:
+    """Write a volume of any shape (axis order zyx) with its voxel size.
+
+    8-bit and 16-bit integers, float16 and float32 keep their type, any other type becomes float32.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and `overwrite` is False.
+    ValueError
+        If the array has not three axes.
+    """
+    volume = np.asarray(volume)
+    if volume.ndim != 3 or not volume.size:
+        raise ValueError(f"Got a tomogram of shape {volume.shape} for {path}, expected (z, y, x). Give a volume.")
+    if volume.dtype not in (np.int8, np.int16, np.uint16, np.float16, np.float32):
+        volume = volume.astype(np.float32)
     with replacing(path, overwrite=overwrite) as temporary, mrcfile.new(temporary, overwrite=True) as file:
         file.set_data(volume)
         file.set_volume()

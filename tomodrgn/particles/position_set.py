@@ -131,8 +131,8 @@ class Positions:
         particle n of a tilt series in an M species is ``<series>_<n, 7 digits from 0>`` for Warp and M and
         ``<series>/<n from 1>`` for WarpTools. The pair of columns with the most names in common is used. A name alone
         does not do: the tomograms must be of one tilt series as well (`tilt_series_of`), as many programs name
-        particles by bare numbers. Where one side numbers its tomograms and the other names them they cannot be
-        compared. A match of some particles only is logged as a warning.
+        particles by bare numbers. Where one side numbers its tomograms and the other names them, or has none, they
+        cannot be compared. A match of some particles only is logged as a warning.
 
         Raises
         ------
@@ -175,7 +175,8 @@ class Positions:
         found = rows >= 0
         ours = np.array([tilt_series_of(str(name)) for name in self.tomogram[rows]], dtype=object)
         theirs = np.array([tilt_series_of(str(name)) for name in particles.tomogram], dtype=object)
-        if _are_numbers(ours[found]) == _are_numbers(theirs[found]):
+        named = bool(ours[found].all() and theirs[found].all())  # a file may have no tomograms, such as cryoSRPNT's
+        if named and _are_numbers(ours[found]) == _are_numbers(theirs[found]):
             return found & (ours != theirs)
         if _are_numbers(particles.particle_id[found]):
             raise ValueError(

@@ -28,6 +28,7 @@ from tomodrgn.particles.simulated_formats import FORMATS
 from tomodrgn.particles.simulated_images import Conformations, Imager, SimulationOptions
 from tomodrgn.particles.simulated_sets import set_files
 from tomodrgn.particles.simulated_tables import SERIES_BLOCKS, particle_names, user_columns
+from tomodrgn.particles.simulated_tomograms import TOMOGRAM_FOLDER, write_tomograms
 
 __all__ = ["read_truth", "simulate_particles", "truth_volumes"]
 
@@ -61,6 +62,7 @@ def simulate_particles(
     ctf: bool = True,
     radiation_damage: bool = True,
     extra_columns: bool = True,
+    tomograms: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> ParticleSet:
@@ -69,7 +71,8 @@ def simulate_particles(
     Parameters
     ----------
     out_dir
-        Folder to be made. It gets the STAR files, image stacks (float16) below ``particleseries`` and ``truth``.
+        Folder to be made. It gets the STAR files, image stacks (float16) below ``particleseries`` and ``truth``, and,
+        if asked for, ``reconstruction``.
     n_particles, n_tilts, n_tomograms
         Number of particles, of tilts of a series (2 or more), and of tomograms (at most as many as particles).
     box_px, pixel_size_angst
@@ -104,6 +107,10 @@ def simulate_particles(
         exposure by the exposure filter.
     extra_columns
         Whether to add rlnRandomSubset, the text userGridSquare and the number userIceThickness.
+    tomograms
+        Whether to write a volume of each tomogram, ``reconstruction/<tomogram>_<voxel>Apx.mrc``: the density of the
+        particles plus noise, binned 3 times, without CTF or missing wedge. For files that have no positions these are
+        in ``reconstruction/positions.star``.
     seed
         Every random choice follows from it; molecule, poses, CTF and noise do not depend on the dialect.
     overwrite
@@ -131,7 +138,7 @@ def simulate_particles(
     given: dict[str, Any] = {name: value for name, value in locals().items() if name not in ("out_dir", "overwrite")}
     options = SimulationOptions(**given)
     out_dir = Path(out_dir)
-    streams = np.random.SeedSequence(seed).spawn(4)
+    streams = np.random.SeedSequence(seed).spawn(5)
     acquisition = draw_acquisition(
         n_particles=n_particles,
         n_tilts=n_tilts,
@@ -162,6 +169,9 @@ def simulate_particles(
     imager = Imager(options, phantom, acquisition, conformations)
     _write_data(out_dir, imager, np.random.default_rng(streams[3]))
     _write_truth(out_dir, imager)
+    if tomograms:
+        with_positions = dialect in SERIES_BLOCKS
+        write_tomograms(out_dir, imager, np.random.default_rng(streams[4]), with_positions=with_positions)
     return read_particles(out_dir / options.layout.star, dialect=dialect)
 
 
@@ -222,7 +232,12 @@ def _truth_file(out_dir: Path | str, name: str) -> Path:
 def _make_room(out_dir: Path, *, overwrite: bool) -> None:
     if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return
-    known = {"truth", "particles.mrc", *(name for f in FORMATS.values() for name in (f.star, *f.folders))}
+    known = {
+        "truth",
+        TOMOGRAM_FOLDER,
+        "particles.mrc",
+        *(name for f in FORMATS.values() for name in (f.star, *f.folders)),
+    }
     if not overwrite or not out_dir.is_dir() or not _all_known(out_dir, known):
         raise FileExistsError(
             f"Got output folder {out_dir}, which exists already. Choose another, or pass overwrite=True (--overwrite) "

@@ -49,6 +49,7 @@ class SimulationOptions:
     radiation_damage: bool
     extra_columns: bool
     seed: int
+    tomograms: bool = False
 
     def __post_init__(self) -> None:
         ranges = {
