@@ -114,6 +114,10 @@ class Notebook:
     def open(self, url: str) -> None:
         """Load the page and wait for its kernel."""
         self.page.goto(url, wait_until="domcontentloaded")
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the notebook is there and its kernel has nothing to do."""
         self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
         self.page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=60_000)
 

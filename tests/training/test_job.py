@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import tomodrgn as td
-from tomodrgn.training.job import TrainingJob, option_flags, start_training
+from tomodrgn.training.command import option_flags
+from tomodrgn.training.job import TrainingJob, start_training
 from tomodrgn.training.lock import LOCK, LockHolder
 from tomodrgn.training.run import Run
 
@@ -68,7 +69,8 @@ def test_flags_are_options_that_differ_from_their_defaults():
     ]  # fmt: skip
 
 
-def test_start_watch_stop_resume(small_particles, tmp_path, jobs):
+def test_start_watch_stop_resume(small_particles, tmp_path, jobs, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as the kernels of notebooks do
     run = tmp_path / "runs" / "first"
     job = start_training(small_particles, run, model=SMALL, preprocess=COARSE, training=LONG)
     jobs.append(job)
@@ -96,6 +98,9 @@ def test_start_watch_stop_resume(small_particles, tmp_path, jobs):
     assert Run.open(run).epochs[-1] == done[-1] + 2, "the command's default of 30 epochs must not raise them"
     assert TrainingJob.attach(run).state == "finished"
     assert "--resume" in again.command
+    assert "\x1b" not in again.log()
+    assert f"epoch {done[-1] + 2} of {done[-1] + 2}: reconstruction" in again.log(3)
+    assert again.log().endswith(again.log(3) + "\n")
 
 
 def test_command_is_the_same_training_for_a_shell(small_particles, tmp_path, jobs):

@@ -16,7 +16,7 @@ from tomodrgn.cli import run_command
 from tomodrgn.imaging.fourier import fourier_crop3
 from tomodrgn.io.mrc import open_stack, read_volume, write_stack
 from tomodrgn.particles.dataset import TiltDataset
-from tomodrgn.training.job import option_flags
+from tomodrgn.training.command import option_flags
 from tomodrgn.training.linear_run import load_subspace
 from tomodrgn.training.lock import LOCK, hold_run
 from tomodrgn.training.train import train

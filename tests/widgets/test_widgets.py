@@ -80,8 +80,8 @@ def test_form_has_every_option_with_its_help_and_default():
         for name, option in kind.model_fields.items():
             assert " ".join(option.description.split())[:30].replace("'", "&#x27;") in row(form, name).note.value
     assert "(0 to 1,024)" in row(form, "z_dim").note.value
-    assert form.children[-1] is form.accordion
-    assert {child.children[0].value for child in form.children[:-1]} == {
+    assert form.children[-2] is form.accordion
+    assert {child.children[0].value for child in form.children[:-2]} == {
         "z_dim", "epochs", "batch_size", "seed", "max_radius",
     }  # fmt: skip
 
@@ -169,7 +169,8 @@ def test_monitor_starts_watches_and_stops_a_training(small_particles, tmp_path, 
     view.refresh()
     assert list(view.losses.data[0].y) == pytest.approx(Run.open(tmp_path / "run").history["reconstruction"].tolist())
     assert (view._start.disabled, view._stop.disabled, view._resume.disabled) == (False, True, False)
-    assert "tomodrgn train" in view._details.value
+    assert view.job.command == view.command == form.command
+    assert " of 3000: reconstruction" in view._log.value
 
 
 def test_monitor_of_a_finished_run(run, monitor):

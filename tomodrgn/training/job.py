@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
-from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.read import read_particles
+from tomodrgn.training.command import command_line, run_arguments, source_arguments, training_verb
 from tomodrgn.training.lock import LockHolder, hold_run, lock_holder
 from tomodrgn.training.resume import FREE, resumed_options
 from tomodrgn.training.run import Run, check_new_run
 
-__all__ = ["TrainingJob", "option_flags", "start_training"]
+__all__ = ["TrainingJob", "start_training"]
 
 LOG = "log.txt"
+LONGEST_LINE = 2048  # of a log, in bytes, whose last lines are wanted
 POLL_SECONDS = 0.1
 
 
 def start_training(
-    particles: ParticleSet | Path | str,
+    particles: ParticleSet | Path | str | None,
     run: Path | str,
     *,
     model: VaeConfig | LinearConfig | None = None,
@@ -44,7 +42,7 @@ def start_training(
     Parameters
     ----------
     particles
-        A STAR file, or a whole data set as `read_particles` gave it.
+        A STAR file, or a whole data set as `read_particles` gave it; None resumes with the file the run was made of.
     run
         Folder of the run; what the process prints goes to ``log.txt`` in it.
     model, preprocess, training
@@ -67,29 +65,30 @@ def start_training(
     BlockingIOError
         If a process trains in that folder.
     ValueError
-        If the particles are only a part of their file, or an option is not that of the run to be resumed.
+        If there are no particles for a new run, they are only a part of their file, or an option is not that of the
+        run to be resumed.
     """
     folder = Path(run)
-    changes: list[str] = []
-    if not resume:
-        check_new_run(folder, overwrite=overwrite)
-    else:
+    if resume:
         existing = Run.open(folder)
         if isinstance(model, LinearConfig):
             raise ValueError(f"Got resume of {folder} with a linear model, expected overwrite: it is fitted anew.")
         asked = resumed_options(existing, model, preprocess, training)
-        for name in FREE:
-            value = getattr(asked, name)
-            changes += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
-        model = preprocess = training = None
-    verb = ["train", *_source_arguments(particles), *option_flags(model, preprocess, training), *changes]
-    verb += ["--model", "linear"] * isinstance(model, LinearConfig)
-    verb += ["--resume"] * resume + ["--overwrite"] * overwrite
-    verb.insert(2, str(folder))
+        free = {name: getattr(asked, name) for name in FREE}
+        changes = [[f"--{n.replace('_', '-')}", str(v)] for n, v in free.items() if v is not None]
+        arguments = run_arguments(existing) if particles is None else source_arguments(particles, folder)
+        verb = ["train", *arguments, *chain.from_iterable(changes), "--resume"]
+        verb += ["--overwrite"] * overwrite
+    else:
+        if particles is None:
+            raise ValueError(f"Got no particles for a new run in {folder}, expected those to train on. Give them.")
+        check_new_run(folder, overwrite=overwrite)
+        arguments = source_arguments(particles, folder)
+        verb = training_verb(arguments, model, preprocess, training, overwrite=overwrite)
     with hold_run(folder) as lock:
         process = _spawn(verb, folder, resume)
         lock.name(LockHolder.of(process.pid))
-    return TrainingJob(folder=folder, command=shlex.join(["tomodrgn", *verb]), process=process)
+    return TrainingJob(folder=folder, command=command_line(verb), process=process)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +161,13 @@ class TrainingJob:
 
     def log(self, lines: int | None = None) -> str:
         """What the process printed: all of it, or the last lines."""
-        path = self.folder / LOG
-        text = path.read_text(errors="replace") if path.is_file() else ""
+        try:
+            with (self.folder / LOG).open("rb") as file:
+                if lines is not None:  # a log may be long: only its end is read
+                    file.seek(max(file.seek(0, os.SEEK_END) - LONGEST_LINE * lines, 0))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
         return text if lines is None else "\n".join(text.splitlines()[-lines:] if lines else [])
 
     def stop(self) -> None:
@@ -236,69 +240,12 @@ class TrainingJob:
             )
 
 
-def option_flags(*configs: VaeConfig | LinearConfig | PreprocessConfig | TrainConfig | None) -> list[str]:
-    """The options that differ from their defaults, as flags of the command line.
-
-    Examples
-    --------
-    >>> option_flags(VaeConfig(z_dim=4), PreprocessConfig(window=False), None)
-    ['--z-dim', '4', '--no-window']
-    """
-    flags: list[str] = []
-    for config in configs:
-        for name, option in type(config).model_fields.items() if config is not None else ():
-            value, flag = getattr(config, name), name.replace("_", "-")
-            if value == option.default:
-                continue
-            if isinstance(value, bool):
-                flags.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                flags += [f"--{flag}", str(value)]
-    return flags
-
-
-def _source_arguments(particles: ParticleSet | Path | str) -> list[str]:
-    """The STAR file, and the flags that read it as it was read here."""
-    if not isinstance(particles, ParticleSet):
-        return [str(particles)]
-    source = particles.source
-    if not _is_whole(particles):
-        raise ValueError(
-            f"Got {len(particles)} particles, {particles.n_images} images, which are a part of {source.path}, expected "
-            "a whole file. Write them with write_particles, and give that file (and the folder of the images as "
-            "datadir)."
-        )
-    settings = {
-        **source.options.settings(),
-        "dialect": particles.dialect,
-        **{name: getattr(particles, name) for name in ("ctf_premultiplied", "dose_weighted", "invert")},
-    }
-    flags = [text for folder in source.datadir for text in ("--datadir", str(folder))]
-    for name, value in settings.items():
-        flag = name.replace("_", "-")
-        flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-    if particles.box_px != particles.stack_box_px:
-        flags += ["--box", str(particles.box_px)]
-    return [str(source.path), *flags]
-
-
-def _is_whole(particles: ParticleSet) -> bool:
-    """Whether these are all images of the file."""
-    rows = particles.source.rows
-    expected = len(rows)
-    if "rlnTomoVisibleFrames" in rows and particles.source.optimisation_set:
-        expected = sum(int(np.sum(parse_mask(text))) for text in rows["rlnTomoVisibleFrames"])
-    if particles.n_images == expected:
-        return True
-    # A reader may leave out rows of its own accord; only reading again tells.
-    again = read_particles(particles.source.path, datadir=particles.source.datadir, check_stacks=False)
-    return np.array_equal(again.particle_id, particles.particle_id) and again.n_images == particles.n_images
-
-
 def _spawn(verb: Sequence[str], folder: Path, resume: bool) -> subprocess.Popen:  # noqa: FBT001
     folder.mkdir(parents=True, exist_ok=True)
     # Waiting threads must not spin: the notebook and the browser use the same cores.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    # Kernels ask for colours as if they were terminals: a log has none, and no bars that are drawn again and again.
+    kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    environment = {**kept, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
     with (folder / LOG).open("ab" if resume else "wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tomodrgn", *verb],

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ipywidgets
 import traitlets
 
-from tomodrgn.config import Config, PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import Config, LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.training.command import command_line, training_verb
+from tomodrgn.widgets.in_place import command_shown
+from tomodrgn.widgets.option_row import OptionRow
 
 __all__ = ["ConfigForm"]
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 # Options shown first; all others are folded away.
-ESSENTIALS = ("z_dim", "epochs", "batch_size", "max_radius", "seed")
+ESSENTIALS = ("z_dim", "n_components", "epochs", "batch_size", "max_radius", "seed")
 FOLDS = {"PreprocessConfig": "Preprocessing", "VaeConfig": "Model", "LinearConfig": "Model", "TrainConfig": "Training"}
 
 
@@ -35,6 +36,10 @@ class ConfigForm(ipywidgets.VBox):
         last right one.
     errors
         What is wrong: option name to message; empty when all is well.
+    arguments
+        Particles and run folder of the command, and flags of reading; a TrainingMonitor fills in its own.
+    command
+        The line for a shell that trains with these options; empty while one of them is wrong.
 
     Examples
     --------
@@ -42,10 +47,14 @@ class ConfigForm(ipywidgets.VBox):
     >>> form.set(epochs=12)
     >>> form.value(VaeConfig).z_dim, form.value(TrainConfig).epochs
     (4, 12)
+    >>> form.command
+    'tomodrgn train PARTICLES.star RUN --z-dim 4 --epochs 12'
     """
 
     configs = traitlets.Tuple()
     errors = traitlets.Dict()
+    arguments = traitlets.Tuple(("PARTICLES.star", "RUN"))
+    command = traitlets.Unicode(read_only=True)
 
     def __init__(self, *configs: Config | type[Config]) -> None:
         given = configs or (VaeConfig, TrainConfig, PreprocessConfig)
@@ -65,7 +74,10 @@ class ConfigForm(ipywidgets.VBox):
             folds.append(ipywidgets.VBox(rows))
         titles = tuple(f"{FOLDS.get(kind.__name__, kind.__name__)}: more options" for kind in kinds)
         self.accordion = ipywidgets.Accordion(children=folds, titles=titles, selected_index=None)
-        super().__init__([*first, self.accordion], configs=present)
+        line = ipywidgets.HTML()
+        line.add_class("tomodrgn-command")
+        super().__init__([*first, self.accordion, line], configs=present)
+        ipywidgets.dlink((self, "command"), (line, "value"), self._command_shown)
 
     def value(self, kind: type[AnyConfig]) -> AnyConfig:
         """The configuration of that class, as the form has it now.
@@ -85,6 +97,20 @@ class ConfigForm(ipywidgets.VBox):
             listed = "; ".join(f"{name}: {text}" for name, text in wrong.items())
             raise ValueError(f"Got a form with wrong options ({listed}). Correct them.")
         return found
+
+    @property
+    def chosen(self) -> tuple[Config | None, PreprocessConfig | None, TrainConfig | None]:
+        """Options of model, preprocessing and training, those of a linear model before others; None if not asked for.
+
+        Raises
+        ------
+        ValueError
+            If an option is wrong; the message names it.
+        """
+        kinds = {type(config) for config in self.configs}
+        model = next((self.value(kind) for kind in (LinearConfig, VaeConfig) if kind in kinds), None)
+        preprocess = self.value(PreprocessConfig) if PreprocessConfig in kinds else None
+        return model, preprocess, self.value(TrainConfig) if TrainConfig in kinds else None
 
     def set(self, **options: Any) -> None:
         """Fill in options by name.
@@ -119,66 +145,13 @@ class ConfigForm(ipywidgets.VBox):
                 errors |= {str(e["loc"][0]) if e["loc"] else "": e["msg"] for e in error.errors()}  # type: ignore[attr-defined]
         for name, row in self._rows.items():
             row.show_error(errors.get(name, ""))
-        self.errors, self.configs = errors, tuple(configs)
+        self.configs = tuple(configs)
+        self.errors = errors
 
+    @traitlets.observe("arguments", "configs", "errors")
+    def _write_command(self, change: dict | None = None) -> None:
+        line = "" if self.errors else command_line(training_verb(self.arguments, *self.chosen))
+        self.set_trait("command", line)
 
-class OptionRow(ipywidgets.HBox):
-    """Name, control and help of one option; the help gives way to what is wrong with the entry."""
-
-    def __init__(self, name: str, schema: dict[str, Any], value: Any, changed: Callable[[], None]) -> None:
-        kinds = {part.get("type") for part in schema.get("anyOf", [schema])}
-        self.optional = "null" in kinds
-        self.help = html.escape(" ".join(schema.get("description", "").split()) + _range_text(schema))
-        layout = ipywidgets.Layout(width="130px")
-        self.control: Any
-        if "enum" in schema:
-            self.control = ipywidgets.Dropdown(options=schema["enum"], value=value, layout=layout)
-        elif "boolean" in kinds:
-            self.control = ipywidgets.Checkbox(value=value, indent=False, layout=layout)
-        else:
-            empty = "automatic" if self.optional else ""
-            self.control = ipywidgets.Text(value=_as_text(value), placeholder=empty, layout=layout)
-        self.control.tooltip = self.help
-        self.control.add_class(f"tomodrgn-option-{name}")
-        label = ipywidgets.Label(name, layout=ipywidgets.Layout(width="150px"))
-        self.note = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 auto"))
-        self.show_error("")
-        super().__init__([label, self.control, self.note], layout=ipywidgets.Layout(align_items="center"))
-        self.control.observe(lambda change: changed(), names="value")
-
-    @property
-    def entry(self) -> Any:
-        """What is typed; nothing typed is None where that is allowed."""
-        value = self.control.value
-        return None if self.optional and isinstance(value, str) and not value.strip() else value
-
-    def fill(self, value: Any) -> None:
-        """Put a value into the control."""
-        self.control.value = _as_text(value) if isinstance(self.control, ipywidgets.Text) else value
-
-    def show_error(self, message: str) -> None:
-        """Show what is wrong, or else the help."""
-        if message:
-            self.note.value = f'<span style="color: var(--jp-error-color1, #c62828)">{html.escape(message)}</span>'
-        else:
-            self.note.value = f'<span style="color: var(--jp-ui-font-color2, #666); font-size: 90%">{self.help}</span>'
-
-
-def _as_text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _range_text(schema: dict[str, Any]) -> str:
-    limits: dict[str, Any] = next(
-        (part for part in schema.get("anyOf", [schema]) if "minimum" in part or "exclusiveMinimum" in part), {}
-    )
-    low, above, high = limits.get("minimum"), limits.get("exclusiveMinimum"), limits.get("maximum")
-    if above is not None:
-        text = f"above {above:g}" + (f", at most {high:,g}" if high is not None else "")
-    elif low is not None and high is not None:
-        return f" ({low:,g} to {high:,g})" if low != high else ""
-    elif low is not None:
-        text = f"at least {low:,g}"
-    else:
-        return ""
-    return f" ({text})"
+    def _command_shown(self, command: str) -> str:
+        return command_shown(command or f"correct first: {', '.join(self.errors)}")

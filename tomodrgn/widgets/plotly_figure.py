@@ -1,12 +1,13 @@
-"""FigureWidgets as this package uses them: no button that uploads the chart, one plain look."""
+"""FigureWidgets as this package uses them: no button that uploads the chart, one plain look, in the page's colours."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import ipywidgets
 import plotly.graph_objects as go
 
-__all__ = ["figure_widget"]
+__all__ = ["figure_style", "figure_widget"]
 
 # The share button uploads the chart to a cloud service: these may be unpublished data.
 CONFIG = {
@@ -15,6 +16,12 @@ CONFIG = {
     "plotlyServerURL": "",
     "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
 }
+CLEAR, MIDDLE_GREY = "rgba(0,0,0,0)", "#808080"
+# Plotly knows no colours of the page's theme; text takes them by CSS, lines are a grey that is seen on both.
+STYLE = """<style>
+.tomodrgn-figure .js-plotly-plot svg text { fill: var(--jp-content-font-color1, #222) !important; }
+.tomodrgn-figure .js-plotly-plot .modebar-btn path { fill: var(--jp-ui-font-color2, #777) !important; }
+</style>"""
 
 
 def figure_widget(*traces: Any, **layout: Any) -> go.FigureWidget:
@@ -26,7 +33,17 @@ def figure_widget(*traces: Any, **layout: Any) -> go.FigureWidget:
         margin={"l": 60, "r": 20, "t": 36, "b": 46},
         height=300,
         font={"size": 12},
-        modebar={"remove": ["sendChartToCloud"]},
+        modebar={"remove": ["sendChartToCloud"], "bgcolor": CLEAR},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
         **layout,
     )
+    figure.update_xaxes(linecolor=MIDDLE_GREY, tickcolor=MIDDLE_GREY)
+    figure.update_yaxes(linecolor=MIDDLE_GREY, tickcolor=MIDDLE_GREY)
+    figure.add_class("tomodrgn-figure")
     return figure
+
+
+def figure_style() -> ipywidgets.HTML:
+    """What a view with figures shows along with them, so that their text is readable in a dark theme."""
+    return ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(height="0px", margin="0px"))
