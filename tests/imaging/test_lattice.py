@@ -83,8 +83,9 @@ def test_volumes_and_values_are_inverse():
         assert difference.abs().max() < 0.02 * volume.max()
 
 
-def test_masking_is_a_product_in_real_space():
-    lattice = VoxelLattice.within(BOX, 0.5)
+@pytest.mark.parametrize("radius", [0.5, 0.3])  # the whole padded cube, and a coarser one
+def test_masking_is_a_product_in_real_space(radius):
+    lattice = VoxelLattice.within(BOX, radius)
     mask = grid.soft_spherical_mask(BOX, 0.6)
     volume, _, _ = blobs()
     volume = volume - volume.mean()

@@ -20,6 +20,7 @@ from tomodrgn.model.subspace_em import (
     evidence,
     held_out_gain,
     posterior,
+    solve_at_voxels,
     spread,
 )
 from tomodrgn.particles.dataset import TiltDataset
@@ -136,3 +137,23 @@ def test_voxels_of_matrices_are_those_of_the_lattice(reader, matrices):
     dense = [matrix.to_dense() for matrix in matrices.by_row]
     for row, voxel in zip(dense, matrices.by_voxel, strict=True):
         assert torch.equal(voxel.to_dense(), row.T)
+
+
+@pytest.mark.parametrize("c", [1, 2, 3, 7])
+def test_small_systems_at_every_voxel_are_solved(c):
+    generator = torch.Generator().manual_seed(c)
+    roots = torch.randn(50, c, c + 1, generator=generator)
+    roots[0] = 0  # a voxel that nobody saw has its ridge alone
+    ridge = 0.1 + torch.rand(50, generator=generator)
+    normal = roots @ roots.mT
+    right = torch.view_as_complex(torch.randn(c, 50, 2, generator=generator))
+    i, j = torch.tril_indices(c, c)
+    found = solve_at_voxels(normal[:, i, j].T.contiguous(), ridge, right)
+    whole = normal + ridge[:, None, None] * torch.eye(c)
+    expected = torch.linalg.solve(whole.to(torch.complex128), right.T.to(torch.complex128)[..., None])[..., 0].T
+    torch.testing.assert_close(found, expected.to(torch.complex64), rtol=1e-3, atol=1e-4)
+
+
+def test_transposes_hold_the_same_numbers(matrices):
+    for rows, voxels in zip(matrices.by_row, matrices.by_voxel, strict=True):
+        assert torch.equal(rows.to_dense().T, voxels.to_dense())

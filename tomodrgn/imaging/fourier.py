@@ -16,13 +16,16 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 __all__ = [
+    "centre_first",
     "complete_friedel",
+    "fast_side",
     "fourier_crop",
     "fourier_crop3",
     "half_frequencies_xy",
     "half_frequencies_xyz",
     "irfft2_centred",
     "irfft3_centred",
+    "masked3",
     "pad_centred",
     "rfft2_centred",
     "rfft3_centred",
@@ -59,6 +62,44 @@ def irfft3_centred(half: Complex[Tensor, "*v d d h"], box_px: int) -> Float[Tens
     """Volumes (axes zyx) of half transforms: the inverse of `rfft3_centred`."""
     volumes = torch.fft.irfftn(half, s=(box_px,) * 3, dim=(-3, -2, -1), norm="ortho")
     return torch.fft.fftshift(volumes, dim=(-3, -2, -1))
+
+
+def centre_first(volumes: Float[Tensor, "*v d d d"]) -> Float[Tensor, "*v d d d"]:
+    """Volumes whose centre lies at index 0 of every axis, as `masked3` takes a mask."""
+    return torch.fft.ifftshift(volumes, dim=(-3, -2, -1))
+
+
+def masked3(half: Complex[Tensor, "*v d d h"], mask: Float[Tensor, "d d d"]) -> Complex[Tensor, "*v d d h"]:
+    """Half transforms of volumes times a real-space mask, of `centre_first`.
+
+    Examples
+    --------
+    >>> volume, mask = torch.randn(4, 4, 4), torch.rand(4, 4, 4)
+    >>> found = masked3(rfft3_centred(volume), centre_first(mask))
+    >>> torch.allclose(found, rfft3_centred(volume * mask), atol=1e-5)
+    True
+    """
+    axes = (-3, -2, -1)
+    return torch.fft.rfftn(torch.fft.irfftn(half, s=mask.shape, dim=axes).mul_(mask), dim=axes)
+
+
+def fast_side(at_least: int) -> int:
+    """Smallest even side without a prime factor above 5: transforms of such sides are fast.
+
+    Examples
+    --------
+    >>> [fast_side(n) for n in (31, 32, 33, 38, 46)]
+    [32, 32, 36, 40, 48]
+    """
+    side = at_least + at_least % 2
+    while True:
+        rest = side
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return side
+        side += 2
 
 
 def half_frequencies_xy(box_px: int, *, device: torch.device | str = "cpu") -> Float[Tensor, "d h 2"]:

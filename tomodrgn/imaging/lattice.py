@@ -8,6 +8,7 @@ Between voxels the transform of a volume of bounded support changes by its gradi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Complex64, Float32, Int32, Int64
@@ -51,7 +52,7 @@ class VoxelLattice:
         """Voxels that points of radius up to `max_radius` cycles per pixel are nearest to."""
         padded = PADDING * box_px
         radius = min(max_radius * padded + 0.999, padded / 2)  # half a diagonal of a voxel is shorter
-        side = min(2 * int(radius + 2), padded)
+        side = min(fourier.fast_side(2 * int(radius + 2)), padded)
         kept = grid.HalfGrid.of_volume(side, max_radius=radius / side)
         xyz = (kept.frequencies * side).round()
         ranks = torch.argsort(_rank(xyz))
@@ -73,15 +74,14 @@ class VoxelLattice:
         """Radius of every voxel in cycles per pixel."""
         return self.xyz.norm(dim=-1) * self.spacing
 
-    @property
+    @cached_property
     def shell(self) -> Int64[Tensor, " v"]:
         """Fourier shell of the box that every voxel is in."""
         return (self.radius * self.box_px).round().long()
 
     def shell_mean(self, values: Float32[Tensor, " v"]) -> Float32[Tensor, " v"]:
         """At each voxel the mean of the values in its shell."""
-        shell = self.shell
-        return (torch.bincount(shell, values) / torch.bincount(shell).clamp(min=1))[shell]
+        return (torch.bincount(self.shell, values) / self._voxels_in_shell)[self.shell]
 
     def widened(self, values: Complex64[Tensor, "n w"]) -> Complex64[Tensor, "n v"]:
         """Values on a lattice of smaller radius, with zeros beyond it."""
@@ -152,25 +152,39 @@ class VoxelLattice:
         return values
 
     def mask_cube(self, mask: Float32[Tensor, "d d d"]) -> Float32[Tensor, "e e e"]:
-        """A mask sampled at the points that the cube of side e has in real space, for `masked`."""
+        """A mask sampled at the points that the cube of side e has in real space, its centre first, for `masked`."""
         padded = PADDING * self.box_px
         axis = (torch.arange(self.side, device=mask.device) - self.side // 2) * (padded / self.side) + padded // 2
         axis = 2 * axis / (padded - 1) - 1
         points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")[::-1], dim=-1)
         wide = fourier.pad_centred(mask, padded, ndim=3)[None, None]
-        return torch.nn.functional.grid_sample(wide, points[None], align_corners=True)[0, 0]
+        return fourier.centre_first(torch.nn.functional.grid_sample(wide, points[None], align_corners=True)[0, 0])
 
     def masked(self, values: Complex64[Tensor, "n v"], mask_cube: Float32[Tensor, "e e e"]) -> Complex64[Tensor, "n v"]:
         """The values of volumes after multiplication by a mask in real space."""
         result = torch.empty_like(values)
-        for i, one in enumerate(values):
-            half = torch.zeros(len(self.table), dtype=values.dtype, device=values.device)
+        half = torch.zeros(len(self.table), dtype=values.dtype, device=values.device)
+        cube = half.view(self.side, self.side, -1)
+        for one, wanted in zip(values, result, strict=True):  # one after another: large cubes fill the memory
             half[self.index] = one
-            half = half.view(self.side, self.side, -1)
-            fourier.complete_friedel(half, ndim=3)
-            density = fourier.irfft3_centred(half, self.side) * mask_cube
-            result[i] = fourier.rfft3_centred(density).flatten()[self.index]
+            half[self._mates_at] = one[self._mated].conj()
+            torch.index_select(fourier.masked3(cube, mask_cube).flatten(), 0, self.index, out=wanted)
         return result
+
+    @cached_property
+    def _voxels_in_shell(self) -> Int64[Tensor, " s"]:
+        return torch.bincount(self.shell).clamp(min=1)
+
+    @cached_property
+    def _mated(self) -> Int64[Tensor, " m"]:
+        """Voxels of the plane x = 0: their Friedel mates are in the half transform, too."""
+        return (self.xyz[:, 0] == 0).nonzero()[:, 0]
+
+    @cached_property
+    def _mates_at(self) -> Int64[Tensor, " m"]:
+        """Positions of the mates of these voxels in the flattened half transform."""
+        _, y, z = self.xyz[self._mated].long().unbind(-1)
+        return (-z % self.side * self.side + -y % self.side) * (self.side // 2 + 1)
 
     def _profile(self) -> Tensor:
         x = (torch.arange(self.box_px, device=self.index.device) - self.box_px // 2) / (PADDING * self.box_px)

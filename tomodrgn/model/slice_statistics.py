@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Complex64, Float32, Int64
@@ -172,8 +171,10 @@ class SliceMatrices:
         """The transposes, (v, r)."""
         n_rows, n_voxels = self.by_row[0].shape
         starts, voxel = self.by_row[0].crow_indices(), self.by_row[0].col_indices()
+        if not voxel.is_cuda:
+            return _transposed(self.by_row)
         row = torch.repeat_interleave(torch.arange(n_rows, dtype=torch.int32, device=voxel.device), starts.diff())
-        order = _counting_sort(voxel, n_voxels)
+        order = torch.argsort(voxel)
         values = (matrix.values()[order] for matrix in self.by_row)
         starts = _starts(torch.bincount(voxel, minlength=n_voxels))
         return _sparse(starts, row[order], values, (n_voxels, n_rows))
@@ -197,10 +198,12 @@ def _starts(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), ends]).int()
 
 
-def _counting_sort(numbers: Tensor, n: int) -> Tensor:
-    """Order in which numbers from 0 to n - 1 do not fall."""
-    if numbers.is_cuda:
-        return torch.argsort(numbers)
-    ends = np.array([0, len(numbers)], dtype=np.int32)
-    one_row = (np.arange(len(numbers), dtype=np.int32), numbers.numpy(), ends)
-    return torch.from_numpy(scipy.sparse.csr_matrix(one_row, shape=(1, n)).tocsc().data)
+def _transposed(matrices: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Transposes of matrices with the same places, on the CPU; compressed by their rows."""
+    n_rows, n_columns = matrices[0].shape
+    places = matrices[0].col_indices().numpy(), matrices[0].crow_indices().numpy()
+    values = []
+    for matrix in matrices:
+        found = scipy.sparse.csr_matrix((matrix.values().numpy(), *places), shape=(n_rows, n_columns)).tocsc()
+        values.append(torch.from_numpy(found.data))
+    return _sparse(torch.from_numpy(found.indptr), torch.from_numpy(found.indices), values, (n_columns, n_rows))

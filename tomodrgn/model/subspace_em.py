@@ -34,6 +34,7 @@ __all__ = [
     "held_out_gain",
     "posterior",
     "size",
+    "solve_at_voxels",
     "spread",
 ]
 
@@ -98,13 +99,13 @@ def evidence(matrices: SliceMatrices, components: Complex64[Tensor, "c v"], nois
         Variance of the noise at every voxel; 0 where it is unknown.
     """
     c = len(components)
-    weight = torch.where(noise > 0, 2 / noise.clamp(min=1e-30), 0.0)[:, None]
-    real, imag = components.real.T, components.imag.T
+    weight = torch.where(noise > 0, 2 / noise.clamp(min=1e-30), 0.0)
+    real, imag = components.real.contiguous(), components.imag.contiguous()  # (c, v)
     i, j = torch.tril_indices(c, c, device=components.device)
     by_real, by_imag, by_precision = matrices.by_row
-    linear = by_real @ (weight * real) + by_imag @ (weight * imag)
-    products = by_precision @ (weight * (real[:, i] * real[:, j] + imag[:, i] * imag[:, j]))
-    precision = _symmetric(products, c).unflatten(0, (-1, PARTS))
+    linear = by_real @ (real * weight).T.contiguous() + by_imag @ (imag * weight).T.contiguous()
+    products = torch.addcmul(real[i] * real[j], imag[i], imag[j]) * weight
+    precision = _symmetric(by_precision @ products.T.contiguous(), c).unflatten(0, (-1, PARTS))
     return Evidence(precision=precision, linear=linear.unflatten(0, (-1, PARTS)))
 
 
@@ -197,12 +198,12 @@ class SubspaceEm:
         """Components given the coordinates' moments (the M step)."""
         c = sums.right.shape[1]
         ridge = RIDGE * self.lattice.shell_mean(sums.normal[:, -1]) + 1e-9
-        solved = torch.empty_like(sums.right)
-        for first in range(0, len(solved), VOXELS_PER_CHUNK):
+        solved = torch.empty(c, len(ridge), dtype=torch.complex64, device=ridge.device)
+        for first in range(0, len(ridge), VOXELS_PER_CHUNK):
             part = slice(first, first + VOXELS_PER_CHUNK)
-            normal = _symmetric(sums.normal[part, :-1], c) + torch.diag_embed(ridge[part, None].expand(-1, c))
-            solved[part] = torch.linalg.solve(normal, sums.right[part])
-        return self.lattice.masked(torch.view_as_complex(solved).T, self._mask)
+            right = torch.view_as_complex(sums.right[part]).T.contiguous()
+            solved[:, part] = solve_at_voxels(sums.normal[part, :-1].T.contiguous(), ridge[part], right)
+        return self.lattice.masked(solved, self._mask)
 
 
 def spread(found: Evidence, parts: Sequence[int], iterations: int = 100) -> Float32[Tensor, " c"]:
@@ -244,10 +245,41 @@ def held_out_gain(found: Evidence, parts: Sequence[int]) -> Float32[Tensor, "n k
     return torch.stack([torch.zeros_like(gains[0]), *gains])
 
 
+def solve_at_voxels(
+    lower: Float32[Tensor, "n v"], ridge: Float32[Tensor, " v"], right: Complex64[Tensor, "c v"]
+) -> Complex64[Tensor, "c v"]:
+    """Solutions of small positive definite systems, one a voxel, given by their lower triangles and a ridge.
+
+    A factorisation L D L^T of all systems at once, an element at a time: their sizes are far below what a library's
+    solver is made for.
+    """
+    c = len(right)
+    factor: list[list[Tensor]] = []
+    pivots: list[Tensor] = []
+    solved: list[Tensor] = []
+    for i in range(c):
+        row = list(lower[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2].unbind(0))
+        for j in range(i):  # row[j] becomes L_ij D_j
+            for k in range(j):
+                row[j] = torch.addcmul(row[j], row[k], factor[j][k], value=-1)
+        scaled = [row[j] / pivots[j] for j in range(i)]
+        pivot, value = row[i] + ridge, right[i]
+        for j in range(i):
+            pivot = torch.addcmul(pivot, row[j], scaled[j], value=-1)
+            value = value - scaled[j] * solved[j]
+        factor.append(scaled)
+        pivots.append(torch.maximum(pivot, ridge))  # of which rounding may take a part
+        solved.append(value)
+    for i in reversed(range(c)):
+        solved[i] = solved[i] / pivots[i]
+        for j in range(i + 1, c):
+            solved[i] = solved[i] - factor[j][i] * solved[j]
+    return torch.stack(solved)
+
+
 def _symmetric(lower: Tensor, size: int) -> Tensor:
     """Symmetric matrices (n, size, size) of their lower triangles (n, size (size + 1) / 2)."""
     i, j = torch.tril_indices(size, size, device=lower.device)
-    full = lower.new_zeros(len(lower), size, size)
-    full[:, i, j] = lower
-    full[:, j, i] = lower
-    return full
+    place = torch.empty(size, size, dtype=torch.long, device=lower.device)
+    place[i, j] = place[j, i] = torch.arange(len(i), device=lower.device)
+    return lower.index_select(1, place.flatten()).unflatten(1, (size, size))

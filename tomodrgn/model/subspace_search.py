@@ -24,7 +24,8 @@ __all__ = ["SearchStage", "SubspaceSearch", "stage_radii"]
 
 FIRST_SHELL, GROWTH = 4, 1.2
 FIRST_ITERATIONS, ITERATIONS = 12, 4
-SPARE = 2  # components tested beyond those that were found
+FIRST_COMPONENTS = 4
+SPARE = 1  # components tested beyond those that were found
 SIGNIFICANT, SMALLEST = 3.0, 3.0  # standard errors; natural units of log likelihood
 
 
@@ -114,7 +115,7 @@ class SubspaceSearch:
             n = stage.n_components
             while self.wanted is None and n == len(stage.error) < self.max_components:
                 kept = [None] * PARTS
-                stage = self._stage(radius, kept, n_components=min(2 * n + SPARE, self.max_components))
+                stage = self._stage(radius, kept, n_components=min(2 * n + 2, self.max_components))
                 n = stage.n_components
             self.stages.append(stage)
             yield stage
@@ -130,7 +131,7 @@ class SubspaceSearch:
         """Fit at one radius, from what was kept of the last one, which is replaced."""
         lattice = VoxelLattice.within(self.box_px, radius, device=self.mask.device)
         matrices = SliceMatrices.of(self.blocks, radius, len(lattice))
-        n = self.wanted or n_components or min(2 * SPARE, self.max_components)
+        n = self.wanted or n_components or min(FIRST_COMPONENTS, self.max_components)
         gains = torch.zeros((), device=self.mask.device)
         sizes, unseen = [], []
         for held_out in range(PARTS):
