@@ -116,6 +116,45 @@ def test_stop_keeps_finished_epochs_and_resumes(small_particles, tmp_path):
     assert train(small_particles, run.folder, training=config, resume=True).epochs == [1, 2, 3]
 
 
+@pytest.mark.parametrize("moments", [(2,), (3, 1), (6,), (4, 1, 1)])
+def test_training_stopped_within_epochs_loses_nothing_and_equals_an_uninterrupted_one(
+    small_particles, tmp_path, monkeypatch, moments
+):
+    """Three batches an epoch: stopped within the first, after its last one, within the second, and more than once."""
+    from tomodrgn.training.step import training_step
+
+    batches = []
+
+    def counted(fabric, model, batch, config, **options):
+        batches.append(batch.particles.tolist())
+        return training_step(fabric, model, batch, config, **options)
+
+    monkeypatch.setattr("tomodrgn.training.train.training_step", counted)
+    config = td.TrainConfig(epochs=3, batch_size=4, learning_rate_schedule="cosine", held_out_fraction=0.3)
+    whole = train(small_particles, tmp_path / "whole", training=config, **SMALL)
+    wanted = batches.copy()
+    batches.clear()
+    for number in range(len(moments)):
+        end = sum(moments[: number + 1])
+        options = {"resume": True} if number else SMALL
+        parts = train(
+            small_particles,
+            tmp_path / "parts",
+            training=config,
+            should_stop=lambda end=end: len(batches) >= end,
+            **options,
+        )
+        assert (parts.status["state"], len(batches)) == ("stopped", end)
+    parts = train(small_particles, parts.folder, resume=True)
+    assert batches == wanted, "no batch is done twice"
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(parts)[name]), name
+    np.testing.assert_array_equal(whole.latents().mu, parts.latents().mu)
+    columns = ["epoch", "split", "reconstruction", "kl", "total", "beta", "learning_rate"]
+    assert whole.history[columns].equals(parts.history[columns])
+    assert [path.name for path in (parts.folder / "training_state").iterdir()] == ["0003.safetensors"]
+
+
 def test_interruption_in_mid_epoch_leaves_a_run_that_opens(small_particles, tmp_path):
     def interrupt(state):
         if state.epoch == 2:

@@ -31,7 +31,10 @@ __all__ = [
 def print_run(run: Run) -> None:
     """How far a training came."""
     status = run.status
-    print(f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs in {run.folder}")
+    part = (
+        f", batches of the next: {status['batch']}," if status.get("state") == "stopped" and "batch" in status else ""
+    )
+    print(f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs{part} in {run.folder}")
     if status.get("state") == "stopped":
         print("go on with the same command and --resume")
 

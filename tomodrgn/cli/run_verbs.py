@@ -53,7 +53,8 @@ def train(
         Kind of model: an autoencoder, or the linear model, which takes seconds and of the options below those of its
         own, --z-dim (its number of components), --seed, --accelerator and those of the preprocessing.
     resume
-        Go on after the last finished epoch of the run folder, with the same images and options; --epochs may be raised.
+        Go on with the run folder where it was stopped (after the last finished epoch if it was killed), with the same
+        images and options; --epochs may be raised.
     overwrite
         Replace a run that is there already.
     """

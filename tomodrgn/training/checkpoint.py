@@ -1,13 +1,17 @@
-"""Checkpoints of a run: written so that a crash at any moment leaves the last one whole."""
+"""Checkpoints of a run: written so that a crash at any moment leaves the last one whole.
+
+One is written after every epoch, and one within an epoch (`EpochPart`) when a training is asked to stop there.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from jaxtyping import Float32
 from safetensors.torch import load_file, save_file
 
 from tomodrgn.io.atomic import replacing
@@ -15,7 +19,28 @@ from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.latents import Latents
 from tomodrgn.training.run import Run
 
-__all__ = ["restore_checkpoint", "write_checkpoint", "write_epoch"]
+__all__ = ["EpochPart", "restore_checkpoint", "restore_part", "write_checkpoint", "write_epoch", "write_part"]
+
+PART = "part.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochPart:
+    """What was done of an epoch when its training was stopped.
+
+    Parameters
+    ----------
+    epoch
+        Number of that epoch.
+    losses
+        Of each of the n batches done, as of `EpochLosses.table`.
+    seconds
+        How long they took.
+    """
+
+    epoch: int
+    losses: Float32[torch.Tensor, "n 3"]
+    seconds: float
 
 
 def restore_checkpoint(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Optimizer) -> int:
@@ -31,7 +56,7 @@ def restore_checkpoint(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Op
         epoch = int(path.stem)
         if epoch in run.epochs:
             model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
-            _restore_optimizer(optimizer, path)
+            _restore_optimizer(optimizer, load_file(path))
             return epoch
     # A training killed before its first checkpoint was complete may have left the first epoch.
     if set(run.epochs) - {1}:
@@ -81,15 +106,42 @@ def write_epoch(run: Run, epoch: int, *, weights: Mapping[str, torch.Tensor], la
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def write_part(run: Run, part: EpochPart, *, model: TiltSeriesVae, optimizer: torch.optim.Optimizer) -> None:
+    """Write weights and optimiser in the midst of an epoch; the next finished epoch takes their place."""
+    content = {f"weights.{name}": value.contiguous().cpu() for name, value in model.state_dict().items()}
+    content |= {f"optimiser.{name}": value for name, value in _optimizer_tensors(optimizer).items()}
+    content |= {"losses": part.losses.cpu(), "seconds": torch.tensor(part.seconds, dtype=torch.float64)}
+    with replacing(run.folder / "training_state" / PART) as path:
+        save_file(content | {"epoch": torch.tensor(part.epoch)}, path)
+
+
+def restore_part(run: Run, epoch: int, *, model: TiltSeriesVae, optimizer: torch.optim.Optimizer) -> EpochPart | None:
+    """Load weights and optimiser as they were when the training was stopped within an epoch; None if it was not."""
+    path = run.folder / "training_state" / PART
+    if not path.is_file():
+        return None
+    content = load_file(path)
+    if int(content["epoch"]) != epoch:
+        return None
+    model.load_state_dict(_below("weights", content))
+    _restore_optimizer(optimizer, _below("optimiser", content))
+    return EpochPart(epoch=epoch, losses=content["losses"], seconds=float(content["seconds"]))
+
+
+def _below(name: str, content: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those tensors whose names begin with a name, by what follows it."""
+    return {key.removeprefix(f"{name}."): value for key, value in content.items() if key.startswith(f"{name}.")}
+
+
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's own numbers of each parameter, as ``<number of the parameter>.<name>``; its rates are options."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value.contiguous().cpu() for i, own in state.items() for name, value in own.items()}
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in load_file(path).items():
+    for key, value in tensors.items():
         number, name = key.split(".")
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

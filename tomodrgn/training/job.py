@@ -48,7 +48,7 @@ def start_training(
     model, preprocess, training
         Options. A resumed run keeps its own, but for `epochs`, which may be raised; others are refused.
     resume
-        Go on after the last finished epoch of an existing run.
+        Go on with an existing run where it was stopped; after its last finished epoch if it was killed.
     overwrite
         Replace an existing run.
 
@@ -171,7 +171,7 @@ class TrainingJob:
         return text if lines is None else "\n".join(text.splitlines()[-lines:] if lines else [])
 
     def stop(self) -> None:
-        """Ask the process to stop: it ends the batch in hand, and keeps all finished epochs.
+        """Ask the process to stop: it ends the batch in hand, and keeps all that was done.
 
         Raises
         ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float32
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -26,14 +27,25 @@ class EpochLosses:
         Of this process; losses are of its share of each batch.
     particles
         For each batch of the epoch the ids of its particles, of all processes.
+    before
+        Losses of the first batches, of all processes, if they were computed by a training that was stopped.
+
+    Attributes
+    ----------
+    stopped
+        Whether the epoch was ended before its last batch.
     """
 
-    def __init__(self, fabric: Fabric, particles: list[np.ndarray]) -> None:
+    def __init__(
+        self, fabric: Fabric, particles: list[np.ndarray], before: Float32[Tensor, "n 3"] | None = None
+    ) -> None:
         self.fabric, self.particles = fabric, particles
+        self._before = torch.zeros(0, len(NAMES)) if before is None else before
         self._losses: list[StepLoss] = []
+        self.stopped = False
 
     def __len__(self) -> int:
-        return len(self._losses)
+        return len(self._before) + len(self._losses)
 
     def add(self, loss: StepLoss) -> None:
         """The losses of the next batch."""
@@ -47,7 +59,7 @@ class EpochLosses:
         FloatingPointError
             It names the particles of that batch and the last good checkpoint.
         """
-        finite = self._table()[:, NAMES.index("total")].isfinite()
+        finite = self.table()[:, NAMES.index("total")].isfinite()
         if finite.all():
             return
         last = max(run.epochs, default=0)
@@ -60,15 +72,18 @@ class EpochLosses:
 
     def mean(self) -> dict[str, float]:
         """Mean losses over batches, weighted by their numbers of particles."""
-        table = self._table().cpu().double()
+        table = self.table().cpu().double()
         weights = torch.tensor([len(ids) for ids in self.particles], dtype=torch.float64)
         mean = (table * weights[:, None]).sum(dim=0) / weights.sum()
         return dict(zip(NAMES, mean.tolist(), strict=True))
 
-    def _table(self) -> Tensor:
-        """Losses of the whole batches, (batches, names)."""
+    def table(self) -> Float32[Tensor, "n 3"]:
+        """Losses of the whole batches: reconstruction, kl, total; all processes must ask for it together."""
+        before = self._before.to(self.fabric.device)
+        if not self._losses:
+            return before
         rows = [torch.stack([getattr(loss, name) for name in NAMES]) for loss in self._losses]
-        return sum_over_processes(self.fabric, torch.stack(rows))
+        return torch.cat([before, sum_over_processes(self.fabric, torch.stack(rows))])
 
 
 def with_epoch(

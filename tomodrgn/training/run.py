@@ -17,7 +17,8 @@ The folder, version 1::
     log.txt          what the training process printed
     epochs/0001/     weights.safetensors, latents.npz (particle_id, mu, logvar [, covariance]); epochs count from 1
     training_state/  0001.safetensors: the optimiser after that epoch; with the weights of the same epoch and the seed
-                     this is all that a resumed training needs, as every random draw is seeded by (seed, epoch)
+                     this is all that a resumed training needs, as every random draw is seeded by (seed, epoch);
+                     part.safetensors: weights, optimiser and losses in the midst of the epoch that was stopped
     analysis/  volumes/<name>/*.mrc + volumes.csv   selections/<name>.csv
 
 Of a linear run (see `training.linear_run`) the model has the kind "linear" and one epoch, whose weights are the maps

@@ -21,7 +21,7 @@ from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.cached_images import cache_images
-from tomodrgn.training.checkpoint import restore_checkpoint, write_checkpoint
+from tomodrgn.training.checkpoint import EpochPart, restore_checkpoint, restore_part, write_checkpoint, write_part
 from tomodrgn.training.devices import (
     is_first_process,
     launch,
@@ -83,14 +83,13 @@ def train(
         Options; a resumed run keeps those it was started with, but for `epochs`, which may be raised, and where it
         is computed (`accelerator`, `devices`, `points_per_chunk`).
     resume
-        Go on after the last finished epoch of an existing run.
+        Go on with an existing run where it was stopped; after its last finished epoch if it was killed.
     overwrite
         Replace an existing run.
     progress
         Called after every batch, and once more when an epoch has been written, then with that epoch in its history.
     should_stop
-        Asked after every batch, and as images are first read; True ends the training there. Finished epochs are kept,
-        the present one is not.
+        Asked after every batch, and as images are first read; True ends the training there. All that was done is kept.
 
     Returns
     -------
@@ -155,6 +154,7 @@ class _Session:
     whole: Preprocessor  # of all images
     trained: Preprocessor  # of those that are not held out
     held: np.ndarray
+    part: EpochPart | None  # what is done of the first epoch
     progress: Callable[[TrainProgress], None] | None
     should_stop: Callable[[], bool] | None
 
@@ -174,6 +174,7 @@ def _begin(
     model, optimizer = fabric.setup(network, adam)
     # After the network has moved to its device, to which the optimiser's state must go.
     first_epoch = restore_checkpoint(run, network, adam) + 1
+    done = restore_part(run, first_epoch, model=network, optimizer=adam)
     for method in ("encode", "decode"):
         model.mark_forward_method(method)
     trained, held = trained_tilts(particles, config)
@@ -184,7 +185,7 @@ def _begin(
     if held.any():
         part = Preprocessor(trained, run.preprocess_config, **options)
         part = part.with_cache(None if cache is None else cache.take_images(np.flatnonzero(~held)))
-    if first_epoch == 1:
+    if first_epoch == 1 and done is None:
         on_first_process(fabric, lambda: start_model(run, network, part))
         if not fabric.is_global_zero:
             give_components(run, network)
@@ -199,6 +200,7 @@ def _begin(
         whole=whole,
         trained=part,
         held=held,
+        part=done,
         progress=progress,
         should_stop=should_stop,
     )
@@ -210,11 +212,12 @@ def _train(session: _Session, first_epoch: int) -> Run:
     run, fabric, config = session.run, session.fabric, session.config
     history = run.history.query("epoch < @first_epoch")
     for epoch in range(first_epoch, config.epochs + 1):
-        began = time.perf_counter()
+        part = session.part if epoch == first_epoch else None
+        began = time.perf_counter() - (0.0 if part is None else part.seconds)
         session.model.train()
-        losses, rates = _train_epoch(session, epoch, history)
-        if losses is None:
-            _write_status(run, "stopped", epoch=epoch - 1)
+        losses, rates = _train_epoch(session, epoch, history, part)
+        if losses.stopped:
+            _keep_part(session, EpochPart(epoch=epoch, losses=losses.table(), seconds=time.perf_counter() - began))
             return run
         split_losses = {"train": losses.mean()}
         session.model.eval()
@@ -237,8 +240,10 @@ def _train(session: _Session, first_epoch: int) -> Run:
     return run
 
 
-def _train_epoch(session: _Session, epoch: int, history: pd.DataFrame) -> tuple[EpochLosses | None, dict[str, float]]:
-    """One pass over the particles: its losses (None if it was stopped), and the rates at its end."""
+def _train_epoch(
+    session: _Session, epoch: int, history: pd.DataFrame, part: EpochPart | None
+) -> tuple[EpochLosses, dict[str, float]]:
+    """One pass over the particles, or what is left of it: its losses, and the rates at its end."""
     fabric, config, z_dim = session.fabric, session.config, session.network.config.z_dim
     particles = session.trained.particles
     choices = sample_batches(
@@ -251,13 +256,20 @@ def _train_epoch(session: _Session, epoch: int, history: pd.DataFrame) -> tuple[
     shares = [own_share(fabric, len(chosen)) for chosen, _ in choices]
     own = [(chosen[share], rows[share]) for (chosen, rows), share in zip(choices, shares, strict=True)]
     generator = torch.Generator(device=fabric.device).manual_seed(_noise_seed(config.seed, epoch))
-    losses = EpochLosses(fabric, [particles.particle_id[chosen] for chosen, _ in choices])
-    rates = {}
-    for (_, rows), share, batch in zip(choices, shares, session.trained.batches(own), strict=True):
+    ids = [particles.particle_id[chosen] for chosen, _ in choices]
+    losses = EpochLosses(fabric, ids, before=None if part is None else part.losses)
+    noises = (
+        draw_noise([len(r) for r in rows], z_dim, generator, share=share)
+        for (_, rows), share in zip(choices, shares, strict=True)
+    )
+    first = len(losses)
+    for _ in range(first):
+        next(noises)  # of batches that were done before
+    rates = rates_at((epoch - 1 + max(first - 1, 0) / len(choices)) / config.epochs, config, z_dim)
+    for noise, batch in zip(noises, session.trained.batches(own[first:]), strict=True):
         rates = rates_at((epoch - 1 + len(losses) / len(choices)) / config.epochs, config, z_dim)
         session.optimizer.param_groups[0]["lr"] = rates["learning_rate"]
         session.optimizer.zero_grad(set_to_none=True)
-        noise = draw_noise([len(r) for r in rows], z_dim, generator, share=share)
         with fabric.no_backward_sync(session.model):
             losses.add(training_step(fabric, session.model, batch, config, beta=rates["beta"], noise=noise))
         sum_gradients(fabric, session.network)
@@ -266,8 +278,17 @@ def _train_epoch(session: _Session, epoch: int, history: pd.DataFrame) -> tuple[
             losses.check_finite(session.run, epoch)
         _tell(session, epoch, len(losses), history, batches=len(choices))
         if _must_stop(session, len(losses)):
-            return None, rates
+            losses.check_finite(session.run, epoch)
+            losses.stopped = True
+            break
     return losses, rates
+
+
+def _keep_part(session: _Session, part: EpochPart) -> None:
+    """Write what is done of an epoch, and that the training was stopped."""
+    run, n = session.run, len(part.losses)
+    on_first_process(session.fabric, partial(write_part, run, part, model=session.network, optimizer=session.optimizer))
+    _write_status(run, "stopped", epoch=part.epoch - 1, epochs=session.config.epochs, batch=n)
 
 
 def _optimizer(network: TiltSeriesVae, config: TrainConfig) -> torch.optim.Optimizer:

@@ -177,7 +177,7 @@ class TrainingMonitor(ipywidgets.VBox):
         self._follow(start_training(self.particles, self.folder, overwrite=self.overwrite, **options))
 
     def resume(self) -> None:
-        """Go on after the last finished epoch; more epochs in the form are added, other options stay as they were.
+        """Go on where the training was stopped; more epochs in the form are added, other options stay as they were.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class TrainingMonitor(ipywidgets.VBox):
         self._follow(start_training(self.particles, self.folder, training=training, resume=True))
 
     def stop(self) -> None:
-        """Ask the training to stop after the batch in hand; finished epochs are kept."""
+        """Ask the training to stop after the batch in hand; all that was done is kept."""
         self.job.stop()
         self._stopping = True
         self.refresh()
