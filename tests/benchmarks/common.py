@@ -30,27 +30,27 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matmul_peak(device: torch.device, width: int, seconds: float = 1.0) -> float:
-    """Best floating-point operations a second of (rows, width) @ (width, width) over several row counts.
-
-    In float32, or bfloat16 on CUDA.
-    """
+def matmul_rate(device: torch.device, width: int, *, rows: int = 2048, seconds: float = 0.05) -> float:
+    """Floating-point operations a second of (rows, width) @ (width, width), in float32, or bfloat16 on CUDA."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    best = 0.0
-    for rows in (1024, 2048, 4096, 8192, 65_536):
-        a = torch.randn(rows, width, device=device, dtype=dtype)
-        b = torch.randn(width, width, device=device, dtype=dtype)
+    a = torch.randn(rows, width, device=device, dtype=dtype)
+    b = torch.randn(width, width, device=device, dtype=dtype)
+    for _ in range(5):
+        a @ b
+    synchronise(device)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
         for _ in range(5):
             a @ b
         synchronise(device)
-        began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds / 5:
-            for _ in range(10):
-                a @ b
-            synchronise(device)
-            count += 10
-        best = max(best, 2 * rows * width * width * count / (time.perf_counter() - began))
-    return best
+        count += 5
+    return 2 * rows * width * width * count / (time.perf_counter() - began)
+
+
+def matmul_peak(device: torch.device, width: int, seconds: float = 1.0) -> float:
+    """Best of `matmul_rate` over several row counts."""
+    counts = (1024, 2048, 4096, 8192, 65_536)
+    return max(matmul_rate(device, width, rows=rows, seconds=seconds / len(counts)) for rows in counts)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

@@ -55,6 +55,19 @@ def test_sampling_by_hand():
     torch.testing.assert_close(found, torch.polar(torch.ones(50), -2 * torch.pi * k[:, 2]), atol=0.03, rtol=0)
 
 
+def test_volumes_prepared_together_or_joined_are_sampled_as_each_alone():
+    """And all values of a voxel lie together in memory, on which the speed of the decoder depends."""
+    volumes = torch.randn(3, BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    k, _ = grid.fold_into_half(random_frequencies(50, seed=2))
+    alone = [gridding.sample_half_volume(gridding.prepare_sampling(volume[None]), k) for volume in volumes]
+    together = gridding.prepare_sampling(volumes)
+    joined = gridding.join_prepared(gridding.prepare_sampling(volumes[:1]), gridding.prepare_sampling(volumes[1:]))
+    for prepared in (together, joined):
+        torch.testing.assert_close(gridding.sample_half_volume(prepared, k), torch.cat(alone, dim=1))
+        assert prepared.stride()[:2] == (2, 1)
+    torch.testing.assert_close(gridding.sample_half_volume(together[1:], k), torch.cat(alone[1:], dim=1))
+
+
 def spread_out(
     xyz: torch.Tensor, terms: torch.Tensor, first: torch.Tensor | None = None, grids: int = 1
 ) -> torch.Tensor:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from tomodrgn.imaging import fourier
 
-__all__ = ["kernel_transform", "prepare_sampling", "sample_half_volume", "spread"]
+__all__ = ["join_prepared", "kernel_transform", "prepare_sampling", "sample_half_volume", "spread"]
+
+BLOCKS = 16
 
 
 def spread(
@@ -66,14 +68,20 @@ def kernel_transform(box_px: int, *, device: torch.device | str = "cpu") -> Floa
 def prepare_sampling(volumes: Float[Tensor, "v d d d"], *, padding: int = 2) -> Float[Tensor, "v 2 e e h"]:
     """The transforms of volumes, laid out for `sample_half_volume`: real and imaginary part, DC of zy in the middle.
 
-    Values are those of a slice in an orthonormal 2-D transform of the volume's projection.
+    Values are those of a slice in an orthonormal 2-D transform of the volume's projection. All volumes' values at one
+    voxel lie together in memory, as they are read together.
     """
     box = volumes.shape[-1]
     size = box * padding
     padded = fourier.pad_centred(volumes, size, ndim=3) / kernel_transform(size, device=volumes.device)
     half = fourier.rfft3_centred(padded) * (size**1.5 / box)
     centred = torch.roll(half, (size // 2, size // 2), dims=(1, 2))
-    return torch.view_as_real(centred).movedim(-1, 1).contiguous()
+    return torch.view_as_real(centred).permute(1, 2, 3, 0, 4).contiguous().permute(3, 4, 0, 1, 2)
+
+
+def join_prepared(*prepared: Float[Tensor, "_ 2 e e h"]) -> Float[Tensor, "v 2 e e h"]:
+    """Several results of `prepare_sampling` as one."""
+    return torch.cat([part.permute(2, 3, 4, 0, 1) for part in prepared], dim=3).permute(3, 4, 0, 1, 2)
 
 
 def sample_half_volume(
@@ -91,7 +99,9 @@ def sample_half_volume(
     size, columns = prepared.shape[-2], prepared.shape[-1]
     index = coordinates * size + torch.tensor([0, size // 2, size // 2], device=coordinates.device)
     last = torch.tensor([columns - 1, size - 1, size - 1], device=coordinates.device)
-    corners = (2 * index / last - 1)[None, :, None, None]  # -1 and 1 are the centres of the outer voxels
-    channels = prepared.flatten(0, 1)[None]
-    sampled = torch.nn.functional.grid_sample(channels, corners, align_corners=True)[0, :, :, 0, 0]  # (2v, m)
-    return sampled.T.unflatten(-1, (-1, 2))
+    corners = 2 * index / last - 1  # -1 and 1 are the centres of the outer voxels
+    corners = torch.nn.functional.pad(corners, (0, 0, 0, -len(corners) % BLOCKS))
+    corners = corners.view(BLOCKS, -1, 1, 1, 3)  # processors share blocks of points
+    channels = prepared.flatten(0, 1).expand(BLOCKS, -1, -1, -1, -1)
+    sampled = torch.nn.functional.grid_sample(channels, corners, align_corners=True)[..., 0, 0]  # (blocks, 2v, m)
+    return sampled.transpose(1, 2).reshape(-1, len(prepared), 2)[: len(coordinates)]

@@ -89,7 +89,7 @@ class TiltSeriesVae(nn.Module):
         """Give the maps that the decoder adds to the consensus in proportion to the first c latent coordinates."""
         if self.maps is None:
             raise ValueError("Got components of a model without consensus, expected one first. Call set_consensus.")
-        self.maps = torch.cat([self.maps[:1], gridding.prepare_sampling(volumes)])
+        self.maps = gridding.join_prepared(self.maps[:1], gridding.prepare_sampling(volumes))
 
     def set_subspace(self, subspace: LinearSubspace) -> None:
         """Give a linear subspace: its average, its components for the first latent coordinates, and their posteriors.
