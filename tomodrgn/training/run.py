@@ -61,6 +61,7 @@ __all__ = ["Run", "check_new_run"]
 FORMAT, VERSION = "tomodrgn-run", 1
 # What the first runs of version 1 kept of the options, beside `datadir`.
 FIRST_OPTIONS = ("dialect", "ctf_premultiplied", "dose_weighted", "invert")
+FILES = ("history.csv", "status.json", "search.csv", "consensus.mrc", "components.mrcs", "subspace.safetensors")
 HISTORY_COLUMNS = ["epoch", "split", "reconstruction", "kl", "total", "beta", "learning_rate", "seconds"]
 
 
@@ -379,14 +380,7 @@ def _clear(folder: Path) -> None:
     (folder / "run.json").unlink(missing_ok=True)
     for name in ("epochs", "training_state", "analysis", "volumes"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (
-        "history.csv",
-        "status.json",
-        "search.csv",
-        "consensus.mrc",
-        "components.mrcs",
-        "subspace.safetensors",
-    ):
+    for name in FILES:
         (folder / name).unlink(missing_ok=True)
 
 
