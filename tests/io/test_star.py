@@ -91,6 +91,33 @@ def test_names_that_begin_like_a_block_stay_in_their_row(tmp_path: Path) -> None
     assert block.to_numpy().tolist() == [["data_1.mrc", "2"], ["x", "data_3"]]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(*[st.text("ab1.#'@é", min_size=1, max_size=6).filter(lambda t: t[0] not in "#'")] * 3), min_size=1
+    ),
+    st.lists(st.sampled_from([" ", "\t", "   ", " \t "]), min_size=5, max_size=5),
+    st.sampled_from(["", " ", "\n", " \n\t\n", " # note", "\n# 'note'"]),
+    st.integers(1, 40),
+)
+def test_spacing_and_the_cuts_between_parts_of_a_table_do_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], gaps: list[str], end: str, part: int
+) -> None:
+    lines = [gaps[i % 5] * (i % 2) + gaps[(i + 1) % 5].join(row) + end for i, row in enumerate(rows)]
+    text = "data_\nloop_\n_a\n_b\n_c\n" + "\n".join(lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomodrgn.io.star.BYTES_AT_ONCE", part)
+        block = read_text(tmp_path_factory.mktemp("parts"), text)[""]
+    assert block.to_numpy().tolist() == [list(row) for row in rows]
+    assert set(block.dtypes) == {pd.Series(["x"]).dtype}
+
+
+def test_a_short_row_in_a_later_part_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomodrgn.io.star.BYTES_AT_ONCE", 16)
+    with pytest.raises(ValueError, match=r"'x' in line 45 .*expected 2 cells, found 1"):
+        read_text(tmp_path, "data_\nloop_\n_a\n_b\n" + "1 2\n" * 40 + "x\n" + "3 4\n" * 40)
+
+
 def test_rows_of_many_kilobytes(tmp_path: Path) -> None:
     mask = "[" + ",".join("10" * 3000) + "]"
     assert read_text(tmp_path, f"data_\nloop_\n_m\n_n\n{mask} 1\n")[""].loc[0, "m"] == mask
