@@ -404,3 +404,12 @@ def test_a_new_monitor_takes_over_from_an_earlier_one(run, monitor):
 def watching() -> int:
     """Number of threads in which a monitor watches."""
     return sum(thread.name == "TrainingMonitor" for thread in threading.enumerate())
+
+
+def test_a_page_that_loads_later_begins_with_what_was_drawn(run, monitor):
+    view = monitor(None, run.folder, poll_seconds=60.0)
+    drawn = view.losses._widget_data[0]["y"]
+    assert list(drawn) == pytest.approx(run.history.query("split == 'train'")["reconstruction"].tolist())
+    assert len(view.latents._widget_data[0]["x"]) == len(run.latents())
+    assert view.losses._widget_layout["title"]["text"] == "Losses"
+    assert "after epoch 3" in view.latents._widget_layout["title"]["text"]

@@ -15,7 +15,7 @@ from tomodrgn.analysis.palette import GREY
 from tomodrgn.training.run import Run
 from tomodrgn.widgets.epoch_maps import MAP_COLOURS, EpochMaps, spread_particles
 from tomodrgn.widgets.explorer_table import same_signs
-from tomodrgn.widgets.plotly_figure import figure_widget
+from tomodrgn.widgets.plotly_figure import figure_widget, keep_state
 
 __all__ = ["EpochView"]
 
@@ -127,6 +127,7 @@ class EpochView(ipywidgets.VBox):
             for trace in self.figure.data:
                 trace.update(x=[], y=[])
             self.figure.layout.title.text = "Latents"
+        keep_state(self.figure)
         self._run = run
 
     def _choose(self, run: Run, epoch: int) -> None:
@@ -162,5 +163,6 @@ class EpochView(ipywidgets.VBox):
             self._axes = points
         else:
             self.figure.layout.title.text = "No latent dimension (z_dim 0)"
+        keep_state(self.figure)
         self.maps.show(run.folder, epoch, urgent=urgent)
         self._drawn = run.settings["created"], epoch

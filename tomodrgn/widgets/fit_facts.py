@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from tomodrgn.analysis.palette import CATEGORY_COLOURS
 from tomodrgn.training.run import Run
-from tomodrgn.widgets.plotly_figure import figure_widget
+from tomodrgn.widgets.plotly_figure import figure_widget, keep_state
 
 __all__ = ["FitFacts"]
 
@@ -61,6 +61,7 @@ class FitFacts(ipywidgets.VBox):
         with self.figure.batch_update():
             self.figure.data = []
             self.figure.add_traces(traces)
+        keep_state(self.figure)
         self.text.value = "".join(f"<div>{html.escape(line)}</div>" for line in _facts(run))
 
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import traitlets
 
 from tomodrgn.analysis.palette import CATEGORY_COLOURS
-from tomodrgn.widgets.plotly_figure import figure_widget
+from tomodrgn.widgets.plotly_figure import figure_widget, keep_state
 
 __all__ = ["LossCurves"]
 
@@ -57,6 +57,7 @@ class LossCurves(ipywidgets.VBox):
             },
         )
         self.figure.update_layout(margin={"r": 76}, height=360)
+        keep_state(self.figure)
         logarithmic = ipywidgets.Checkbox(description="logarithmic axes", indent=False)
         logarithmic.add_class("tomodrgn-log-scale")
         ipywidgets.link((self, "log_scale"), (logarithmic, "value"))
@@ -69,8 +70,10 @@ class LossCurves(ipywidgets.VBox):
                 rows = history[history["split"] == split] if len(history) else history
                 trace.x, trace.y = rows["epoch"].to_numpy(dtype=float), rows[column].to_numpy(dtype=float)
                 trace.showlegend = split == "train" or bool(len(rows))
+        keep_state(self.figure)
 
     @traitlets.observe("log_scale")
     def _rescale(self, change: dict) -> None:
         kind = "log" if change["new"] else "linear"
         self.figure.update_layout(yaxis_type=kind, yaxis2_type=kind, yaxis3_type=kind)
+        keep_state(self.figure)

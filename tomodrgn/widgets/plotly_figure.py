@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
 
-__all__ = ["figure_style", "figure_widget"]
+__all__ = ["figure_style", "figure_widget", "keep_state"]
 
 # The share button uploads the chart to a cloud service: these may be unpublished data.
 CONFIG = {
@@ -19,8 +20,8 @@ CONFIG = {
 CLEAR, MIDDLE_GREY = "rgba(0,0,0,0)", "#808080"
 # Plotly knows no colours of the page's theme; text takes them by CSS, lines are a grey that is seen on both.
 STYLE = """<style>
-.tomodrgn-figure .js-plotly-plot svg text { fill: var(--jp-content-font-color1, #222) !important; }
-.tomodrgn-figure .js-plotly-plot .modebar-btn path { fill: var(--jp-ui-font-color2, #777) !important; }
+.tomodrgn-figure svg text { fill: var(--jp-content-font-color1, #222) !important; }
+.tomodrgn-figure .modebar-btn path { fill: var(--jp-ui-font-color2, #777) !important; }
 </style>"""
 
 
@@ -41,7 +42,18 @@ def figure_widget(*traces: Any, **layout: Any) -> go.FigureWidget:
     figure.update_xaxes(linecolor=MIDDLE_GREY, tickcolor=MIDDLE_GREY)
     figure.update_yaxes(linecolor=MIDDLE_GREY, tickcolor=MIDDLE_GREY)
     figure.add_class("tomodrgn-figure")
+    keep_state(figure)
     return figure
+
+
+def keep_state(figure: go.FigureWidget) -> None:
+    """Make what a figure holds now the state with which new views of it begin.
+
+    Plotly does so only for figures that are displayed themselves. One within another widget shows what it was made
+    with, and the changes that the page has seen since: none, if it was still loading, or was loaded again.
+    """
+    figure._widget_layout = deepcopy(figure._layout_obj._props)
+    figure._widget_data = deepcopy(figure._data)
 
 
 def figure_style() -> ipywidgets.HTML:
