@@ -10,6 +10,7 @@ import pytest
 from matplotlib.collections import PathCollection
 
 from tomodrgn import plots
+from tomodrgn.analysis.landscape import reduce_volumes
 
 
 @pytest.fixture
@@ -106,3 +107,141 @@ def test_figures_are_not_left_with_pyplot(curve):
     plots.plot_fsc(curve)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
+
+
+# --- figures of the analysis ------------------------------------------------------------------------------------------
+
+
+def texts(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+ODD = ["a$b^$", "<b>&amp;", "$\\frac$", "{0}%s", "C:\\x"]
+
+
+def test_names_are_drawn_as_they_are_written(points):
+    """Dollar signs would be read as formulas, and fail."""
+    table = pd.DataFrame([{"column": c, "axis": "z$1$", "strength": 0.2, "p_family": 1.0} for c in ODD])
+    counts = pd.DataFrame([{"tomogram": c, "class": k, "n_particles": 1, "p_value": 1.0} for c in ODD for k in ODD])
+    around = pd.DataFrame([{"class": c, "neighbour_class": k, "ratio": 1.0, "p_family": 1.0} for c in ODD for k in ODD])
+    group = pd.Series(ODD[:3], index=points.index, name="x$y^$")
+    chosen = np.array([True, False, True])
+    maps = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
+    for figure in (
+        plots.plot_associations(table),
+        plots.plot_tomogram_classes(counts),
+        plots.plot_class_neighbours(around),
+        plots.plot_latents(points, group),
+        plots.plot_latents(points, group.map({name: i for i, name in enumerate(ODD)})),
+        plots.plot_embedding(points[["PC1", "PC2"]], group),
+        plots.plot_histogram(group, chosen),
+        plots.plot_map_differences(maps, ODD[:2]),
+        plots.plot_volume_projections(maps, ODD[:2]),
+        plots.plot_map_correlations(pd.DataFrame(np.eye(2), index=ODD[:2], columns=ODD[:2])),
+    ):
+        assert plots.figure_png(figure).startswith(b"\x89PNG")
+    label = plots.plot_associations(table).axes[0].get_yticklabels()[0]
+    assert label.get_text().replace("\\$", "$") in ODD
+
+
+def test_weak_associations_are_not_painted_as_findings():
+    table = pd.DataFrame([{"column": "a", "axis": f"z{i}", "strength": 0.02 * i, "p_family": 1.0} for i in (1, 2)])
+    assert plots.plot_associations(table).axes[0].images[0].get_clim() == (0, 0.1)
+    strong = plots.plot_associations(table.assign(strength=[0.1, 0.6], p_family=[1.0, 0.01]))
+    assert strong.axes[0].images[0].get_clim() == (0, 0.6)
+    np.testing.assert_array_equal(dots(strong.axes[0])[0], [[1, 0]])
+
+
+def test_maps_are_compared_with_the_mean_of_their_group():
+    maps = np.arange(4, dtype=np.float32)[:, None, None, None] * np.ones((4, 2, 2, 2), np.float32)
+    left, right = plots.plot_map_differences(maps, list("abcd"), groups=[0, 0, 1, 1]).axes
+    shown = np.ma.filled(np.ma.masked_invalid(right.images[0].get_array()), np.nan)
+    assert sorted(np.unique(shown[np.isfinite(shown)])) == [-1, 1]  # half a unit, along two voxels
+    assert [t.get_text() for t in left.get_yticklabels()] == list("abcd")
+    whole = np.ma.filled(np.ma.masked_invalid(left.images[0].get_array()), np.nan)
+    np.testing.assert_array_equal(whole[:2, :2], 0)
+    np.testing.assert_array_equal(whole[-2:, -2:], 6)
+
+
+def test_pictures_of_maps_keep_their_axes():
+    volume = np.random.default_rng(0).normal(size=(1, 4, 4, 4)).astype(np.float32)
+    whole = np.asarray(plots.plot_map_differences(volume, ["a"]).axes[0].images[0].get_array())
+    for axis, first in enumerate((0, 6, 12)):
+        np.testing.assert_allclose(whole[:, first : first + 4][::-1], volume[0].sum(axis=axis), rtol=1e-5)
+
+
+def test_a_path_is_drawn_through_its_particles(points):
+    path = pd.DataFrame({"particle_id": ["c", "a"], "n_particles": [4, 7], "density": [0.5, 1.0]})
+    left, right, density = plots.plot_path(points, path).axes
+    np.testing.assert_array_equal(np.stack(left.lines[0].get_data(), axis=1), [[3, 6], [1, 4]])
+    assert [bar.get_height() for bar in right.patches] == [4, 7]
+    assert list(density.lines[0].get_ydata()) == [0.5, 1.0]
+
+
+def test_the_space_of_maps_is_drawn_by_label_with_its_components():
+    maps = np.random.default_rng(0).normal(size=(6, 4, 4, 4)).astype(np.float32)
+    found = reduce_volumes(maps, list("abcdef"), n_components=2)
+    figure = plots.plot_landscape(found, pd.Series([0, 0, 0, 1, 1, 1], index=list("fedcba")))
+    scatter, *panes = figure.axes
+    np.testing.assert_allclose(dots(scatter)[0], found.coordinates.loc[["d", "e", "f"]])
+    assert texts(scatter) == ["0", "1"]
+    assert len(panes) == 6
+    np.testing.assert_allclose(panes[1].images[0].get_array(), found.components[0].sum(axis=1), rtol=1e-5)
+
+
+def test_occupancy_says_which_share_has_the_mass():
+    occupancy = pd.DataFrame({"arm": [0.0, 0.1, 2.0, 2.1], "all": [1.0, 1.0, 1.1, 0.9]})
+    shares = pd.DataFrame(
+        {"share": [0.5, 0.3], "threshold": [1.0, 1.0], "two_modes": [True, False]}, index=list(occupancy)
+    )
+    arm, whole = plots.plot_occupancy(occupancy, shares).axes
+    assert (arm.get_title(), whole.get_title()) == ("arm: 50% have it", "all: no two modes")
+    assert sum(bar.get_height() for bar in arm.patches) == 4
+    assert [list(line.get_xdata()) for line in arm.lines] == [[1.0, 1.0]]
+    assert not whole.lines
+
+
+def test_outliers_are_counted_even_beyond_the_picture():
+    scores = pd.DataFrame(
+        {"z_norm_score": [0.0, 1.0, np.inf], "width_score": [0.0, 4.0, 0.0], "outlier": [False, True, True]}
+    )
+    (axes,) = plots.plot_outliers(scores).axes
+    assert [len(d) for d in dots(axes)] == [1, 1]
+    assert texts(axes) == ["others (1)", "outliers (2)"]
+
+
+def test_curves_of_half_maps_and_slices_of_local_resolution():
+    table = pd.DataFrame(
+        {"resolution_angst": [np.inf, 20, 10], "unmasked": [1, 0.5, 0.1], "masked": [1, 0.7, 0.2],
+         "randomised": [1, 0.2, 0.1], "corrected": [1, 0.6, 0.0]}
+    )  # fmt: skip
+    (axes,) = plots.plot_half_map_fsc(table).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert drawn["corrected"] == [1, 0.6, 0.0]
+    assert drawn["masked, phases randomised"] == [1, 0.2, 0.1]
+    local = np.random.default_rng(0).uniform(8, 20, (6, 6, 6)).astype(np.float32)
+    local[0] = np.nan
+    panes = plots.plot_local_resolution(local).axes
+    for axis in range(3):
+        np.testing.assert_array_equal(panes[axis].images[0].get_array().filled(np.nan), local.take(3, axis=axis))
+    assert sum(bar.get_height() for bar in panes[3].patches) == np.isfinite(local).sum()
+    assert plots.figure_png(plots.plot_local_resolution(np.full((4, 4, 4), np.nan, np.float32)))
+
+
+def test_neighbours_that_come_back_and_classes_beyond_chance_are_marked():
+    pairs = pd.DataFrame({"distance_angst": [10.0, 20, 30], "angle_deg": [5.0, 6, 7], "recurrent": [True, False, True]})
+    (axes,) = plots.plot_recurrent_pairs(pairs).axes
+    others, back = dots(axes)
+    np.testing.assert_array_equal(others, [[20, 6]])
+    np.testing.assert_array_equal(back, [[10, 5], [30, 7]])
+    assert len(plots.plot_recurrent_pairs(pairs.iloc[:0]).axes) == 1
+    table = pd.DataFrame(
+        [
+            (a, b, r, p)
+            for a, b, r, p in [("x", "x", 2.0, 0.01), ("x", "y", 0.1, 1), ("y", "x", 0.1, 1), ("y", "y", 1, 1)]
+        ],
+        columns=["class", "neighbour_class", "ratio", "p_family"],
+    )
+    matrix, _ = plots.plot_class_neighbours(table).axes
+    np.testing.assert_allclose(matrix.images[0].get_array(), [[1, -2], [-2, 0]])
+    np.testing.assert_array_equal(dots(matrix)[0], [[0, 0]])

@@ -18,7 +18,8 @@ from tomodrgn.analysis.latent_space import adjusted_rand_index
 from tomodrgn.analysis.run_analysis import analyze_run
 from tomodrgn.cli import run_command
 from tomodrgn.imaging.grid import soft_spherical_mask
-from tomodrgn.io.mrc import write_volume
+from tomodrgn.io.mrc import read_volume, write_volume
+from tomodrgn.io.star import read_star, write_star
 from tomodrgn.particles.simulate import read_truth, truth_volumes
 from tomodrgn.report import write_run_report
 
@@ -61,9 +62,14 @@ def test_both_kinds_of_run_are_analyzed_alike(kind, request, tmp_path):
     assert adjusted_rand_index(truth, found.particles["cluster"]) > 0.9
     assert list(found.centres["cluster"]) == [0, 1, 2]
     assert found.cluster_numbers["best"].idxmax() == 3
-    assert set(found.maps) == {"clusters", "pc1", "pc2"}
+    assert set(found.maps) == {"clusters", "path", "pc1", "pc2", "map_components"}
     assert len(found.maps["clusters"].maps) == 3
     assert found.validation.verdict.startswith("borne out")
+    assert found.resolution.curve.attrs["resolution_angst"] < 100
+    assert found.path["particle_id"].iloc[[0, -1]].tolist() == found.centres["particle_id"].iloc[:2].tolist()
+    space = found.map_space.coordinates
+    assert (space["cluster"] == found.particles["cluster"].loc[space["particle_id"]].to_numpy()).all()
+    assert space["PC1"].groupby(space["cluster"]).std().max() < 0.5 * space["PC1"].std()
     assert found.tilt_halves.loc["z1", "reliability"] > 0.8
     assert len(found.epochs.table) == {"linear": 1, "vae": 3}[kind]
     again = analyze_run(run)
@@ -93,9 +99,15 @@ def test_a_new_analysis_leaves_nothing_of_the_one_before(linear, tmp_path):
     (run.folder / "analysis" / "mine.csv").write_text("particle_id\n")
     first = analyze_run(run, n_clusters=4)
     first.save()
-    fewer = dataclasses.replace(analyze_run(run, n_clusters=2), validation=None, tilt_halves=None)
-    fewer.save(overwrite=True)
     folder = run.folder / "analysis"
+    local, voxel_size = read_volume(folder / "validation" / "local_resolution.mrc")
+    np.testing.assert_array_equal(local, np.nan_to_num(first.resolution.local_angst))
+    assert voxel_size == pytest.approx(run.settings["pixel_size_angst"])
+    without = {"validation": None, "tilt_halves": None, "resolution": None, "path": None}
+    fewer = dataclasses.replace(analyze_run(run, n_clusters=2), **without)
+    fewer.save(overwrite=True)
+    assert not (folder / "path.csv").exists()
+    assert not (folder / "half_map_fsc.csv").exists()
     assert not (folder / "tilt_halves.csv").exists()
     assert not list((folder / "validation").rglob("*.mrc"))
     assert not (folder / "validation" / "verdict.txt").exists()
@@ -144,6 +156,10 @@ def test_occupancy_of_masks_follows_the_states(seed, tmp_path):
     groups = found.particles.groupby(label)["occupancy_arm"]
     assert abs(groups.mean().diff().iloc[-1]) > 4 * groups.std().max()
     assert found.particles["occupancy_all"].std() < 0.5 * found.particles["occupancy_arm"].std()
+    assert found.occupancy_shares["two_modes"].tolist() == [True, False]
+    assert found.occupancy_shares.loc["arm", "share"] == pytest.approx(
+        (label == groups.mean().idxmax()).mean(), abs=0.05
+    )
     found.save()
     assert "occupancy_arm" in run.table()
 
@@ -173,6 +189,7 @@ def test_runs_without_latents_are_refused(particles, tmp_path):
 # --- the verbs and the page -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.browser
 def test_the_verb_writes_a_page_that_needs_no_network(vae, tmp_path, capsys, chromium):
     run = copy_of(vae, tmp_path / "my <i>run")
     assert run_command(["analyze", str(run.folder), "--kmeans", "3"]) == 0
@@ -203,9 +220,69 @@ def test_the_verb_writes_a_page_that_needs_no_network(vae, tmp_path, capsys, chr
     assert run_command(["analyze", str(run.folder), "--overwrite", "--seed", "1"]) == 0
 
 
-def test_without_positions_there_are_no_distances(linear, tmp_path):
+ODD = {
+    "<script>document.title='run'</script>": ["<img/src=x>", "&amp;", "$\\frac$"],
+    "user$x^$": ["a$b^$", "c"],
+    "{0}%s": ["1", "2", "nan"],
+    "cluster": ["x", "y"],
+    "outlier": ["<b>"],
+    "z1": ["7", "8"],
+    "nothing": ["nan"],
+}
+
+
+@pytest.fixture(scope="module")
+def odd_particles(tmp_path_factory: pytest.TempPathFactory) -> td.ParticleSet:
+    """One tomogram whose name and columns hold HTML, formulas, missing values, and names that the analysis uses."""
+    folder = tmp_path_factory.mktemp("odd") / "data"
+    path = td.simulate_particles(
+        folder, n_particles=40, n_tilts=8, box_px=16, n_states=2, mass_difference=0.3, snr=0.3, n_tomograms=1, seed=0
+    ).source.path
+    blocks = read_star(path)
+    name = max(blocks, key=lambda block: len(blocks[block]))
+    rng = np.random.default_rng(0)
+    columns = {column: rng.choice(values, len(blocks[name])) for column, values in ODD.items()}
+    columns["rlnMicrographName"] = "TS_<b>$1^$.tomostar"
+    blocks[name] = blocks[name].assign(**columns)
+    write_star(path, blocks, overwrite=True)
+    return td.read_particles(path)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["linear", "vae"])
+def test_odd_names_missing_values_and_one_dimension(kind, odd_particles, tmp_path, chromium):
+    if kind == "linear":
+        run = td.fit_linear(odd_particles, tmp_path / "run", model=td.LinearConfig(n_components=1))
+    else:
+        model = td.VaeConfig(z_dim=1, decoder_dim=16, encoder_dim=16)
+        run = td.train(odd_particles, tmp_path / "run", model=model, training=td.TrainConfig(epochs=1))
+    found = analyze_run(run)
+    page = write_run_report(found, found.save() / "report.html")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        shown = browser.new_context(offline=True).new_page()
+        complaints: list[str] = []
+        shown.on("console", lambda message: complaints.append(message.text))
+        shown.on("pageerror", lambda error: complaints.append(str(error)))
+        shown.goto(page.as_uri())
+        title, text = shown.title(), shown.locator("body").inner_text()
+        elements = shown.locator("script, b, img:not([src^='data:'])").count()
+        sizes = shown.locator("img").evaluate_all("all => all.map(i => i.naturalWidth)")
+        browser.close()
+    assert complaints == []
+    assert title == "run: analysis of epoch 1"
+    assert elements == 0
+    assert all(name in text for name in ODD)
+    assert min(sizes) > 100
+    assert len(sizes) >= 12
+    table = run.table()
+    assert (table["clusters_cluster"] == found.particles["cluster"]).all()
+    assert set(table["cluster"]) == {"x", "y"}
+
+
+def test_without_positions_there_are_no_neighbours(linear, tmp_path):
     found = analyze_run(linear)
-    assert found.distances is None
+    assert found.neighbours is None
     assert any("no positions" in note for note in found.notes)
     page = write_run_report(found, tmp_path / "page.html")
     assert "Distances of neighbours" not in page.read_text(encoding="utf-8")

@@ -281,20 +281,20 @@ def points_of(latents: Latents | pd.DataFrame) -> tuple[Float64[np.ndarray, "k z
         If there is no particle or no dimension (a homogeneous model), or a coordinate is no finite number.
     """
     if isinstance(latents, Latents):
-        points, names = latents.mu.astype(np.float64), latents.particle_id
+        points, names = latents.mu.astype(np.float64), latents.index
     else:
-        points, names = latents.to_numpy(dtype=np.float64), latents.index.to_numpy()
+        points, names = latents.to_numpy(dtype=np.float64), latents.index.rename("particle_id")
     if not points.shape[1]:
         raise ValueError("Got latents of 0 dimensions, expected at least 1. Train a model with z_dim of 1 or more.")
     if not len(points):
         raise ValueError("Got latents of 0 particles, expected at least 1. Choose some particles.")
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.all():
+    if not np.isfinite(points).all():
+        finite = np.isfinite(points).all(axis=1)
         raise ValueError(
             f"Got a coordinate of particle {str(names[int(np.argmin(finite))])!r} that is no finite number "
             f"({int((~finite).sum())} such particles). Use an earlier epoch, or leave them out."
         )
-    return points, pd.Index(names, name="particle_id")
+    return points, names
 
 
 def _coordinates(latents: Latents | pd.DataFrame, names: pd.Index) -> pd.DataFrame:

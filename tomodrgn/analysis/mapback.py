@@ -25,11 +25,12 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.position_set import Positions, tilt_series_of
 from tomodrgn.particles.positions import read_positions
 from tomodrgn.particles.read import write_particles
+from tomodrgn.training.particle_table import analysis_columns
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.generate import generate_volumes
 from tomodrgn.volumes.volume_stack import VolumeStack
 
-__all__ = ["MapBack", "map_back"]
+__all__ = ["MapBack", "map_back", "own_positions"]
 
 logger = logging.getLogger(__name__)
 MARKER_RADIUS = 0.15  # of the box
@@ -140,9 +141,9 @@ def map_back(
     particles = run.particles_without_images
     if particle_ids is not None:
         particles = particles.subset(particle_ids)
-    found = (_own_positions(run) if positions is None else positions).aligned_to(particles).positions
+    found = (own_positions(run) if positions is None else positions).aligned_to(particles).positions
     table = run.table(epoch).loc[found.particle_id]
-    classes = _classes(table, labels)
+    classes = _classes(run, found.particle_id, labels)
     if colour_by is not None and colour_by not in table:
         near = ", ".join(str(column) for column in list(table)[:12])
         raise KeyError(f"Got column {colour_by!r} for the colours, expected one of the run's table: {near}, ...")
@@ -225,8 +226,14 @@ def _write_stars(particles: ParticleSet, folder: Path, members: dict[str, Iterab
         logger.warning("%s (the same of %d files in %s)", remarks[0], len(members), folder)
 
 
-def _own_positions(run: Run) -> Positions:
-    """Positions in the run's own copy of its particles, which is there wherever the source is now."""
+def own_positions(run: Run) -> Positions:
+    """Positions in the run's own copy of its particles, which is there wherever the source is now.
+
+    Raises
+    ------
+    ValueError
+        If that has none.
+    """
     path = next(p for p in (run.folder / "optimisation_set.star", run.folder / "particles.star") if p.is_file())
     try:
         return read_positions(path)
@@ -237,16 +244,21 @@ def _own_positions(run: Run) -> Positions:
         ) from error
 
 
-def _classes(table: pd.DataFrame, labels: pd.Series | None) -> pd.Series:
+def _classes(run: Run, ids: np.ndarray, labels: pd.Series | None) -> pd.Series:
+    """Class of each particle: of the labels, or of the clusters of the analysis, whatever columns the source has."""
+    index = pd.Index(ids, name="particle_id")
     if labels is None:
-        return table["cluster"] if "cluster" in table else pd.Series(0, index=table.index, name="class")
-    missing = table.index[~table.index.isin(labels.index)]
+        made = analysis_columns(run.folder / "analysis").get("clusters")
+        if made is None or "cluster" not in made:
+            return pd.Series(0, index=index, name="class")
+        labels = made["cluster"]
+    missing = index[~index.isin(labels.index)]
     if len(missing):
         raise KeyError(
-            f"Got labels without {len(missing)} of {len(table)} particles, first {missing[:3].tolist()}, expected one "
+            f"Got labels without {len(missing)} of {len(index)} particles, first {missing[:3].tolist()}, expected one "
             "for each. Add them, or place only those that have one (particle_ids)."
         )
-    return labels.loc[table.index].rename("class")
+    return labels.loc[index].rename("class")
 
 
 def _refuse_many(positions: Positions, rows: list[np.ndarray], max_maps: int) -> None:

@@ -13,18 +13,21 @@ import numpy as np
 import pandas as pd
 
 from tomodrgn import __version__
+from tomodrgn.analysis import run_steps as steps
 from tomodrgn.analysis.associations import associate_columns
-from tomodrgn.analysis.clusters import cluster_stability, mixture_bic
 from tomodrgn.analysis.convergence import EpochComparison, compare_epochs, compare_tilt_halves
 from tomodrgn.analysis.enrichment import enrich_in_tomograms
-from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents, reduce_latents, umap_latents
-from tomodrgn.analysis.neighbourhood import pair_distances
-from tomodrgn.analysis.occupancy import region_occupancy
+from tomodrgn.analysis.landscape import VolumeComponents
+from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
+from tomodrgn.analysis.mapback import own_positions
+from tomodrgn.analysis.occupancy import occupied_shares
 from tomodrgn.analysis.outliers import score_outliers
 from tomodrgn.analysis.paths import traverse_latents
 from tomodrgn.analysis.regions import read_region
+from tomodrgn.analysis.run_steps import HalfMapResolution, RunNeighbours
 from tomodrgn.analysis.validation import SelectionValidation, validate_selection
 from tomodrgn.io.atomic import replacing
+from tomodrgn.io.mrc import write_volume
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.position_set import Positions
 from tomodrgn.training.run import Run
@@ -35,15 +38,14 @@ __all__ = ["SETTINGS_FILE", "RunAnalysis", "analyze_run"]
 
 SETTINGS_FILE = "analysis.json"
 TABLES = (
-    "embedding", "clusters", "outliers", "occupancy", "cluster_numbers", "cluster_centres", "associations", "tomograms",
-    "epochs", "epoch_fsc", "tilt_halves", "pair_distances",
+    "embedding", "clusters", "outliers", "occupancy", "occupancy_shares", "cluster_numbers", "cluster_centres", "path",
+    "map_space", "associations", "tomograms", "epochs", "epoch_fsc", "tilt_halves", "half_map_fsc", "pair_distances",
+    "recurrent_pairs", "class_neighbours",
 )  # fmt: skip
-MAPS = ("clusters", "pc1", "pc2")
-MOST_CLUSTERS = 10
-COUNTED_PARTICLES = 5000  # by which the number of clusters is chosen
-OCCUPANCY_BOX, OCCUPANCY_BATCH = 32, 256
+MAPS = ("clusters", "path", "pc1", "pc2", "map_components")
+LOCAL_RESOLUTION = "local_resolution.mrc"
+OCCUPANCY_BOX = 32
 TRAVERSAL_POINTS = 5
-NEIGHBOUR_BOXES = 3.0  # distances of pairs are counted up to so many boxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +64,20 @@ class RunAnalysis:
     centres
         The clusters and the particle nearest to the mean of each; see `cluster_centres`.
     maps
-        Stacks by name: ``clusters``, ``pc1``, ``pc2``.
+        Stacks by name: ``clusters``, ``path``, ``pc1``, ``pc2``, ``map_components``.
+    path
+        From the largest cluster to the next, through particles, with its support.
+    map_space
+        Principal components of an ensemble of maps, each with the particle and the cluster it was decoded at.
+    occupancy_shares
+        Of `occupied_shares`, one row a mask.
     associations, tomograms
         Of `associate_columns` and `enrich_in_tomograms`.
     epochs
         Comparison of the epochs.
-    tilt_halves, distances, validation
-        Agreement of halves of the tilts, distances of neighbours, and the largest cluster against its complement; None
-        where the run does not have what they need.
+    tilt_halves, validation, resolution, neighbours
+        Agreement of halves of the tilts, the largest cluster against its complement, the resolution of its half maps,
+        and neighbours in the tomograms; None, as `path` and `map_space`, where the run does not have what they need.
     notes
         What was not made, and why.
     """
@@ -81,12 +89,16 @@ class RunAnalysis:
     cluster_numbers: pd.DataFrame
     centres: pd.DataFrame
     maps: dict[str, VolumeStack]
+    path: pd.DataFrame | None
+    map_space: VolumeComponents | None
+    occupancy_shares: pd.DataFrame | None
     associations: pd.DataFrame
     tomograms: pd.DataFrame
     epochs: EpochComparison
     tilt_halves: pd.DataFrame | None
-    distances: pd.DataFrame | None
     validation: SelectionValidation | None
+    resolution: HalfMapResolution | None
+    neighbours: RunNeighbours | None
     notes: tuple[str, ...]
 
     @property
@@ -119,26 +131,35 @@ class RunAnalysis:
             stack.save(self.run.folder / "volumes" / name)
         if self.validation is not None:
             self.validation.save(folder / "validation")
+        if self.resolution is not None:
+            local, path = self.resolution, folder / "validation" / LOCAL_RESOLUTION
+            write_volume(path, np.nan_to_num(local.local_angst), local.voxel_size_angst)
         with replacing(folder / SETTINGS_FILE) as temporary:
             temporary.write_text(json.dumps(self._settings(), indent=2) + "\n", encoding="utf-8")
         return folder
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         """Tables by the name of their file; those of `TABLES` that were made."""
-        distances = None if self.distances is None else self.distances.set_index("from_angst")
+        near, half_maps = self.neighbours, None if self.resolution is None else self.resolution.curve
         found = {
             "embedding": self.particles.filter(regex=r"^(PC|UMAP)\d+$"),
             "clusters": self.particles[["cluster"]],
             "outliers": self.particles[["z_norm", "z_norm_score", "width", "width_score", "outlier"]],
             "occupancy": self.particles.filter(regex="^occupancy_"),
+            "occupancy_shares": self.occupancy_shares,
             "cluster_numbers": self.cluster_numbers,
             "cluster_centres": self.centres.rename_axis("map"),
+            "path": None if self.path is None else self.path.rename_axis("point"),
+            "map_space": None if self.map_space is None else self.map_space.coordinates.rename_axis("map"),
             "associations": self.associations.set_index("column"),
             "tomograms": self.tomograms.set_index("tomogram"),
             "epochs": self.epochs.table,
             "epoch_fsc": self.epochs.curves,
             "tilt_halves": self.tilt_halves,
-            "pair_distances": distances,
+            "half_map_fsc": half_maps,
+            "pair_distances": None if near is None else near.distances.set_index("from_angst"),
+            "recurrent_pairs": None if near is None else near.pairs[near.pairs["recurrent"]].rename_axis("pair"),
+            "class_neighbours": None if near is None else near.classes.set_index("class"),
         }
         return {name: table for name, table in found.items() if table is not None and table.shape[1]}
 
@@ -175,7 +196,8 @@ def _own_paths(run: Run) -> list[Path]:
     """All that an analysis may write."""
     tables = [run.folder / "analysis" / name for name in (SETTINGS_FILE, *(f"{name}.csv" for name in TABLES))]
     volumes = [run.folder / "volumes" / name / "volumes.csv" for name in MAPS]
-    return [*tables, run.folder / "analysis" / "validation" / "verdict.txt", *volumes]
+    checked = [run.folder / "analysis" / "validation" / name for name in ("verdict.txt", LOCAL_RESOLUTION)]
+    return [*tables, *checked, *volumes]
 
 
 def _remove_earlier(run: Run) -> None:
@@ -197,6 +219,7 @@ def analyze_run(
     epoch: int | None = None,
     n_clusters: int | None = None,
     masks: Mapping[str, Path | str] | None = None,
+    reference: Path | str | None = None,
     positions: Positions | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -214,8 +237,11 @@ def analyze_run(
         Number of k-means clusters; None is that of the Gaussian mixture with the lowest BIC, at least 2.
     masks
         Masks (MRC) by name, whose occupancy is measured in the map of every particle.
+    reference
+        A map (MRC) of the field of the run's maps, to which each epoch is compared.
     positions
-        Positions of the particles in their tomograms, of `read_positions`, for the distances of neighbours.
+        Positions of the particles in their tomograms, of `read_positions`; None takes those of the run's particles, if
+        their file has them.
     seed
         Of every random step: the same seed gives the same result.
     device
@@ -226,101 +252,90 @@ def analyze_run(
     Raises
     ------
     ValueError
-        If the model has no latents (z_dim 0), the run has no finished epoch or fewer than 10 particles, or the number
-        of clusters does not fit.
+        If the model has no latents (z_dim 0), the run has no finished epoch or fewer than 10 particles, the number of
+        clusters does not fit, or a mask or the reference has another field.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     number = int(run.epoch_folder(epoch).name)
     latents = run.latents(number)
-    if latents.z_dim == 0 or len(latents.particle_id) < 10:
+    if latents.z_dim == 0 or len(latents) < 10:
         raise ValueError(
-            f"Got run {run.folder} with {latents.z_dim} latent dimensions of {len(latents.particle_id)} particles, "
-            "expected at least 1 dimension and 10 particles. Its maps come from `tomodrgn generate`."
+            f"Got run {run.folder} with {latents.z_dim} latent dimensions of {len(latents)} particles, expected at "
+            "least 1 dimension and 10 particles. Its maps come from `tomodrgn generate`."
         )
-    box = min(run.settings["box_px"], OCCUPANCY_BOX)
-    voxel_size = run.settings["pixel_size_angst"] * run.settings["box_px"] / box
-    regions = {name: read_region(path, box, voxel_size) for name, path in (masks or {}).items()}
+    side, pixel = run.settings["box_px"], run.settings["pixel_size_angst"]
+    box = min(side, OCCUPANCY_BOX)
+    regions = {name: read_region(path, box, pixel * side / box) for name, path in (masks or {}).items()}
+    wanted_map = None if reference is None else steps.read_reference(reference, side, pixel)
     notes: list[str] = []
     tell("latents: components, UMAP, outliers, clusters ...")
-    embedding = _embedding(latents, seed, notes)
-    numbers = _cluster_numbers(latents, seed)
-    distinct = len(np.unique(latents.mu, axis=0))
+    with steps.embedded_beside(latents, seed, notes) as embedding:
+        numbers = steps.count_clusters(latents, seed)
+        clusters = cluster_latents(
+            latents, _default_number(latents, numbers) if n_clusters is None else n_clusters, seed=seed
+        )
+        centres = cluster_centres(latents, clusters)
+        tell(f"maps: {len(centres)} clusters, paths and an ensemble ...")
+        path = steps.path_between_clusters(latents, centres, notes)
+        points = {"clusters": centres} | ({} if path is None else {"path": path}) | _traversals(latents)
+        maps = {name: generate_volumes(run, table, epoch=number, device=device) for name, table in points.items()}
+        ensemble = steps.decode_ensemble(run, latents, epoch=number, seed=seed, device=device)
+        space = steps.map_landscape(ensemble, clusters, notes)
+        if space is not None:
+            maps["map_components"] = _as_stack(space, ensemble.voxel_size_angst)
+        per_particle, shares = [clusters.rename("cluster"), score_outliers(latents)], None
+        if regions:
+            tell("occupancy of the masks in every particle ...")
+            occupancy = steps.occupy(run, latents, regions, epoch=number, device=device)
+            per_particle.append(occupancy.add_prefix("occupancy_"))
+            shares = occupied_shares(occupancy, seed=seed)
+        particles = run.particles_without_images
+        tell("associations with the columns of the particles ...")
+        columns = steps.particle_columns(particles)
+        associations = associate_columns(latents, columns, clusters=clusters.rename("cluster"), seed=seed)
+        tell("epochs ...")
+        epochs = compare_epochs(run, reference=wanted_map, seed=seed, device=device)
+        halves, validation = _from_images(run, clusters, number, seed=seed, device=device, tell=tell, notes=notes)
+        tell("neighbours in the tomograms ...")
+        return RunAnalysis(
+            run=run,
+            epoch=number,
+            seed=seed,
+            particles=embedding().join(per_particle),
+            cluster_numbers=numbers,
+            centres=centres,
+            maps=maps,
+            path=path,
+            map_space=space,
+            occupancy_shares=shares,
+            associations=associations,
+            tomograms=enrich_in_tomograms(clusters, columns["tomogram"], seed=seed),
+            epochs=epochs,
+            tilt_halves=halves,
+            validation=validation,
+            resolution=None if validation is None else HalfMapResolution.of(validation, seed=seed),
+            neighbours=_neighbours(run, clusters, positions, seed=seed, notes=notes),
+            notes=tuple(notes),
+        )
+
+
+def _default_number(latents: Latents, numbers: pd.DataFrame) -> int:
+    """Number of clusters of the best mixture, at least 2 where there are so many places."""
     best = int(numbers.index.to_numpy()[numbers["best"].to_numpy().argmax()])
-    wanted = min(max(2, best), distinct) if n_clusters is None else n_clusters
-    clusters = cluster_latents(latents, wanted, seed=seed)
-    centres = cluster_centres(latents, clusters)
-    tell(f"maps: {wanted} clusters and traversals ...")
-    maps = {"clusters": generate_volumes(run, centres, epoch=number, device=device)}
-    for i in range(1, min(latents.z_dim, 2) + 1):
-        points = traverse_latents(latents, i, n_points=TRAVERSAL_POINTS)
-        maps[f"pc{i}"] = generate_volumes(run, points, epoch=number, device=device)
-    per_particle = [embedding, clusters.rename("cluster"), score_outliers(latents)]
-    if regions:
-        tell("occupancy of the masks in every particle ...")
-        per_particle.append(_occupancy(run, latents, regions, epoch=number, device=device))
-    particles = run.particles_without_images
-    frame = particles.frame()
-    tell("associations with the columns of the particles ...")
-    associations = associate_columns(latents, frame, clusters=clusters.rename("cluster"), seed=seed)
-    tell("epochs ...")
-    epochs = compare_epochs(run, seed=seed, device=device)
-    halves, validation = _from_images(run, clusters, number, seed=seed, device=device, tell=tell, notes=notes)
-    distances = None
-    if positions is None:
-        notes.append("distances of neighbours: no positions in the tomograms were given (--positions)")
-    else:
-        matched = positions.aligned_to(particles).positions
-        reach = NEIGHBOUR_BOXES * particles.box_px * particles.pixel_size_angst
-        distances = pair_distances(matched, max_distance_angst=reach, seed=seed)
-    return RunAnalysis(
-        run=run,
-        epoch=number,
-        seed=seed,
-        particles=pd.concat(per_particle, axis=1),
-        cluster_numbers=numbers,
-        centres=centres,
-        maps=maps,
-        associations=associations,
-        tomograms=enrich_in_tomograms(clusters, frame["tomogram"], seed=seed),
-        epochs=epochs,
-        tilt_halves=halves,
-        distances=distances,
-        validation=validation,
-        notes=tuple(notes),
-    )
+    return min(max(2, best), len(np.unique(latents.mu, axis=0)))
 
 
-def _embedding(latents: Latents, seed: int, notes: list[str]) -> pd.DataFrame:
-    components = reduce_latents(latents, min(latents.z_dim, 4))
-    if latents.z_dim < 3:
-        notes.append(f"UMAP: {latents.z_dim} latent dimensions are shown as they are")
-        return components
-    return components.join(umap_latents(latents, seed=seed))
+def _traversals(latents: Latents) -> dict[str, pd.DataFrame]:
+    """Points along the first two components."""
+    numbers = range(1, min(latents.z_dim, 2) + 1)
+    return {f"pc{i}": traverse_latents(latents, i, n_points=TRAVERSAL_POINTS) for i in numbers}
 
 
-def _cluster_numbers(latents: Latents, seed: int) -> pd.DataFrame:
-    """BIC and stability of 1 to 10 clusters, by 5,000 particles at most."""
-    rows = np.random.default_rng(seed).permutation(len(latents.particle_id))[:COUNTED_PARTICLES]
-    some = latents.aligned_to(latents.particle_id[np.sort(rows)])
-    distinct = len(np.unique(some.mu, axis=0))
-    most = max(1, min(MOST_CLUSTERS, len(rows) // 5, distinct))
-    table = mixture_bic(some, range(1, most + 1), seed=seed)
-    table["stability"] = cluster_stability(some, range(2, most + 1), seed=seed)["stability"] if most > 1 else np.nan
-    return table
-
-
-def _occupancy(
-    run: Run, latents: Latents, regions: dict[str, np.ndarray], *, epoch: int, device: str | None
-) -> pd.DataFrame:
-    """Occupancy of each mask in the map of each particle, 1 in the map at the mean of the latents."""
-    box = len(next(iter(regions.values())))
-    mean = generate_volumes(run, latents.mu.mean(axis=0, keepdims=True), epoch=epoch, box_px=box, device=device)
-    parts = []
-    for first in range(0, len(latents.particle_id), OCCUPANCY_BATCH):
-        part = slice(first, first + OCCUPANCY_BATCH)
-        maps = generate_volumes(run, latents.mu[part], epoch=epoch, box_px=box, device=device).maps
-        parts.append(region_occupancy(maps, latents.particle_id[part], regions, consensus=mean.maps[0]))
-    return pd.concat(parts).add_prefix("occupancy_")
+def _as_stack(space: VolumeComponents, voxel_size_angst: float) -> VolumeStack:
+    """The components of the maps as maps."""
+    shares = space.explained_variance_ratio
+    labels = pd.DataFrame({"share_of_variance": shares}, index=[f"component_{i + 1}" for i in range(len(shares))])
+    return VolumeStack(maps=space.components, voxel_size_angst=voxel_size_angst, labels=labels)
 
 
 def _from_images(
@@ -347,3 +362,19 @@ def _from_images(
     except (FileNotFoundError, ValueError) as error:
         notes.append(f"reconstruction of the largest cluster: {error}")
     return halves, validation
+
+
+def _neighbours(
+    run: Run, clusters: pd.Series, positions: Positions | None, *, seed: int, notes: list[str]
+) -> RunNeighbours | None:
+    """Neighbours by the positions given, or by those of the run; where there are none, that is a note."""
+    particles = run.particles_without_images
+    if positions is None:
+        try:
+            positions = own_positions(run)
+        except ValueError:
+            notes.append("neighbours: the particles of the run have no positions in their tomograms (--positions FILE)")
+            return None
+    matched = positions.aligned_to(particles).positions
+    box_angst = particles.box_px * particles.pixel_size_angst
+    return RunNeighbours.of(matched, clusters, box_angst=box_angst, seed=seed)

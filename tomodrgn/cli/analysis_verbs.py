@@ -19,6 +19,7 @@ def analyze(
     epoch: int | None = None,
     kmeans: int | None = None,
     mask: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    reference: Path | None = None,
     positions: Path | None = None,
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
@@ -35,8 +36,10 @@ def analyze(
         Number of clusters; that of the best Gaussian mixture (BIC) if not given.
     mask
         Measure the occupancy of this mask (MRC) in the map of every particle; may be given several times.
+    reference
+        A map (MRC) to which the maps of each epoch are compared.
     positions
-        File with the positions of the particles in their tomograms, for the distances of neighbours.
+        File with the positions of the particles in their tomograms, if that which the run was trained on has none.
     seed
         Of every random step.
     overwrite
@@ -57,6 +60,7 @@ def analyze(
         epoch=epoch,
         n_clusters=kmeans,
         masks=dict(zip(names, mask, strict=True)),
+        reference=reference,
         positions=None if positions is None else read_positions(positions),
         seed=seed,
         tell=lambda line: print(line, flush=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,11 @@ class Latents:
     def __len__(self) -> int:
         return len(self.particle_id)
 
+    @cached_property
+    def index(self) -> pd.Index:
+        """The names as an index of tables, made once; its name is particle_id."""
+        return pd.Index(self.particle_id, name="particle_id")
+
     @property
     def z_dim(self) -> int:
         """Number of latent dimensions."""
@@ -80,7 +86,7 @@ class Latents:
         KeyError
             If one of the ids has no latent.
         """
-        index = pd.Index(self.particle_id).get_indexer(pd.Index(particle_ids))
+        index = self.index.get_indexer(pd.Index(particle_ids))
         if (index < 0).any():
             missing = np.asarray(particle_ids)[index < 0]
             raise KeyError(
@@ -99,7 +105,7 @@ class Latents:
         names = [f"z{i + 1}" for i in range(self.z_dim)]
         values = np.concatenate([self.mu, np.exp(0.5 * self.logvar)], axis=1)
         columns = names + [f"{name}_std" for name in names]
-        return pd.DataFrame(values, index=pd.Index(self.particle_id, name="particle_id"), columns=columns)
+        return pd.DataFrame(values, index=self.index, columns=columns)
 
     def star_columns(self) -> pd.DataFrame:
         """Means as columns of a STAR file, tomodrgnLatent1, tomodrgnLatent2 ..., indexed by particle_id.
@@ -112,7 +118,7 @@ class Latents:
         if not self.z_dim:
             raise ValueError("Got latents of 0 dimensions, expected at least one. Use those of a run with --z-dim > 0.")
         names = [f"tomodrgnLatent{i + 1}" for i in range(self.z_dim)]
-        return pd.DataFrame(self.mu, index=pd.Index(self.particle_id, name="particle_id"), columns=names)
+        return pd.DataFrame(self.mu, index=self.index, columns=names)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write as an .npz archive of plain arrays, at once or not at all.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tomodrgn.analysis.palette import CATEGORY_COLOURS
+from tomodrgn.plots.labels import as_written
 
 __all__ = [
     "plot_associations",
@@ -16,8 +17,6 @@ __all__ = [
     "plot_embedding",
     "plot_epochs",
     "plot_map_differences",
-    "plot_pair_distances",
-    "plot_tomogram_classes",
     "plot_validation",
 ]
 
@@ -30,7 +29,9 @@ CURVE_NAMES = {
     "fsc_others_halves": "half maps, others",
 }
 DENSITY_FROM = 20_000
-MOST_TOMOGRAMS, MOST_COLUMNS = 30, 20
+MOST_COLUMNS = 20
+GAP_PX = 2  # between pictures
+LEAST_SPAN = 0.1  # of the colours of strengths, so that chance is not painted as a finding
 
 
 def plot_embedding(points: pd.DataFrame, clusters: pd.Series) -> Figure:
@@ -57,9 +58,9 @@ def plot_embedding(points: pd.DataFrame, clusters: pd.Series) -> Figure:
             axes.hexbin(points[pair[0]], points[pair[1]], gridsize=80, bins="log", cmap="Greys", linewidths=0)
         for i, (label, rows) in enumerate(points.groupby(labels)):
             if len(points) < DENSITY_FROM:
-                axes.scatter(rows[pair[0]], rows[pair[1]], s=6, color=_colour(i), label=str(label), linewidths=0)
+                axes.scatter(rows[pair[0]], rows[pair[1]], s=6, color=_colour(i), label=as_written(label), linewidths=0)
             middle = rows[pair].median()
-            axes.annotate(str(label), tuple(middle), ha="center", va="center", fontsize=11, fontweight="bold",
+            axes.annotate(as_written(label), tuple(middle), ha="center", va="center", fontsize=11, fontweight="bold",
                           bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "alpha": 0.8})  # fmt: skip
         axes.set(xlabel=pair[0], ylabel=pair[1])
     return figure
@@ -78,25 +79,41 @@ def plot_cluster_numbers(numbers: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_map_differences(maps: Float32[np.ndarray, "v d d d"], names: list[str]) -> Figure:
-    """Each map, and what it has more (red) or less (blue) than the mean of the maps; sums along z, y and x."""
-    mean = maps.mean(axis=0)
-    figure = Figure(figsize=(7.5, 1.35 * len(maps) + 0.3), layout="constrained")
-    grid = figure.subplots(len(maps), 6, squeeze=False)
-    sums = np.array([[m.sum(axis=axis) for axis in range(3)] for m in maps])
-    changes = np.array([[(m - mean).sum(axis=axis) for axis in range(3)] for m in maps])
-    low, high, most = sums.min(), sums.max(), max(float(np.abs(changes).max()), 1e-12)
-    for row, name, pictures, differences in zip(grid, names, sums, changes, strict=True):
-        for axes, picture in zip(row[:3], pictures, strict=True):
-            axes.imshow(picture, cmap="gray", origin="lower", vmin=low, vmax=high)
-        for axes, picture in zip(row[3:], differences, strict=True):
-            axes.imshow(picture, cmap="RdBu_r", origin="lower", vmin=-most, vmax=most)
-        for axes in row:
-            axes.set(xticks=[], yticks=[])
-        row[0].set_ylabel(name, fontsize=8)
-    for axes, title in zip(grid[0], ("along z", "along y", "along x") * 2, strict=True):
-        axes.set_title(title, fontsize=8)
+def plot_map_differences(
+    maps: Float32[np.ndarray, "v d d d"], names: list[str], *, groups: list[int] | None = None
+) -> Figure:
+    """Each map, and what it has more (red) or less (blue) than the mean of the maps; sums along z, y and x.
+
+    Parameters
+    ----------
+    groups
+        A number for each map; each is compared to the mean of the maps of its number. One group if not given.
+    """
+    which = np.zeros(len(maps), dtype=int) if groups is None else np.asarray(groups)
+    means = np.stack([maps[which == group].mean(axis=0) for group in which])
+    sums, changes = (np.stack([some.sum(axis=axis) for axis in (1, 2, 3)], axis=1) for some in (maps, maps - means))
+    most = max(float(np.abs(changes).max()), 1e-12)
+    figure = Figure(figsize=(7.5, 1.12 * len(maps) + 0.35), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(_mosaic(sums), cmap="gray", vmin=sums.min(), vmax=sums.max())
+    right.imshow(_mosaic(changes), cmap="RdBu_r", vmin=-most, vmax=most)
+    step = sums.shape[-1] + GAP_PX
+    middle = (np.arange(max(3, len(maps))) + 0.5) * step - GAP_PX / 2 - 0.5
+    for axes in (left, right):
+        axes.set_xticks(middle[:3], ["along z", "along y", "along x"], fontsize=8)
+        axes.set_yticks(middle[: len(maps)], [as_written(name) for name in names], fontsize=8)
+        axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+    right.set_yticks([])
     return figure
+
+
+def _mosaic(pictures: Float[np.ndarray, "v three d d"]) -> Float[np.ndarray, "h w"]:
+    """Rows of pictures, their first rows at the bottom, with gaps of NaN between them."""
+    edge = ((0, 0), (0, 0), (0, GAP_PX), (0, GAP_PX))
+    tiles = np.pad(pictures[:, :, ::-1], edge, constant_values=np.nan)
+    v, n, height, width = tiles.shape
+    return tiles.transpose(0, 2, 1, 3).reshape(v * height, n * width)[:-GAP_PX, :-GAP_PX]
 
 
 def plot_associations(table: pd.DataFrame) -> Figure:
@@ -108,11 +125,12 @@ def plot_associations(table: pd.DataFrame) -> Figure:
     sure = chosen.pivot_table(index="column", columns="axis", values="p_family").loc[columns, axes_names] < 0.05
     figure = Figure(figsize=(2.5 + 0.5 * len(axes_names), 1 + 0.26 * len(columns)), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.imshow(strength.clip(lower=0), cmap="viridis", aspect="auto", vmin=0)
+    most = max(LEAST_SPAN, float(strength.max(axis=None)))
+    drawn = axes.imshow(strength.clip(lower=0), cmap="viridis", aspect="auto", vmin=0, vmax=most)
     rows, places = np.nonzero(sure.to_numpy())
     axes.scatter(places, rows, s=40, facecolors="none", edgecolors="white", linewidths=1.5)
-    axes.set_xticks(range(len(axes_names)), axes_names, rotation=45, fontsize=8)
-    axes.set_yticks(range(len(columns)), columns, fontsize=8)
+    axes.set_xticks(range(len(axes_names)), [as_written(name) for name in axes_names], rotation=45, fontsize=8)
+    axes.set_yticks(range(len(columns)), [as_written(name) for name in columns], fontsize=8)
     figure.colorbar(drawn, label="strength (1: one knows the other)")
     return figure
 
@@ -126,44 +144,14 @@ def plot_epochs(table: pd.DataFrame) -> Figure:
             left.plot(table.index, table[name], "o-", markersize=3, label=label)
     left.set(xlabel="epoch", ylabel="reconstruction loss")
     labels = {"latent_agreement_last": "latents", "neighbours_kept_last": "neighbours",
-              "difference_correlation_last": "differences of maps", "map_fsc_last": "FSC of maps"}  # fmt: skip
+              "difference_correlation_last": "differences of maps", "map_fsc_last": "FSC of maps",
+              "reference_fsc": "FSC with the reference"}  # fmt: skip
     for i, (name, label) in enumerate(labels.items()):
         if name in table:
             right.plot(table.index, table[name], "o-", markersize=3, label=label, color=_colour(i))
     right.set(xlabel="epoch", ylabel="agreement with the last epoch", ylim=(0, 1.05))
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def plot_tomogram_classes(table: pd.DataFrame) -> Figure:
-    """Share of each class in each tomogram, those that differ most from chance first; see `enrich_in_tomograms`."""
-    order = table.groupby("tomogram")["p_value"].min().sort_values().index[:MOST_TOMOGRAMS]
-    counts = table.pivot_table(index="tomogram", columns="class", values="n_particles").loc[order]
-    shares = counts.div(counts.sum(axis=1), axis=0)
-    figure = Figure(figsize=(6, 1.2 + 0.24 * len(shares)), layout="constrained")
-    axes = figure.subplots()
-    begin = np.zeros(len(shares))
-    for i, name in enumerate(shares):
-        axes.barh(np.arange(len(shares)), shares[name], left=begin, color=_colour(i), label=str(name))
-        begin += shares[name].to_numpy()
-    whole = counts.sum() / counts.to_numpy().sum()
-    for edge in whole.cumsum()[:-1]:
-        axes.axvline(edge, color="black", linestyle="--", linewidth=0.8)
-    axes.set_yticks(np.arange(len(shares)), [str(name) for name in shares.index], fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlabel="share of the tomogram's particles (dashed: of all)", xlim=(0, 1))
-    axes.legend(frameon=False, fontsize=8, ncols=8, title="class", loc="lower left", bbox_to_anchor=(0, 1))
-    return figure
-
-
-def plot_pair_distances(table: pd.DataFrame) -> Figure:
-    """Pairs of particles by distance, divided by chance; see `pair_distances`."""
-    figure = Figure(figsize=(5, 3), layout="constrained")
-    axes = figure.subplots()
-    axes.stairs(table["ratio"], [*table["from_angst"], table["to_angst"].iloc[-1]], color=CATEGORY_COLOURS[0])
-    axes.axhline(1, color="0.6", linestyle="--", linewidth=0.8)
-    axes.set(xlabel="distance (Å)", ylabel="pairs / chance", ylim=(0, None))
     return figure
 
 

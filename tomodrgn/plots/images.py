@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from tomodrgn.particles.dataset import TiltDataset
 from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.plots.labels import as_written
 
 __all__ = ["plot_tilt_counts", "plot_tilt_images"]
 
@@ -41,7 +42,7 @@ def plot_tilt_images(particles: ParticleSet, *, n_particles: int = 4, n_tilts: i
             tilt = particles.tilt_deg[image]
             title = f"{tilt:.0f}°" if np.isfinite(tilt) else f"image {image - particles.offsets[particle] + 1}"
             axes.set_title(title, fontsize=9)
-        row[0].set_ylabel(_shortened(str(particles.particle_id[particle])), fontsize=7)
+        row[0].set_ylabel(as_written(_shortened(str(particles.particle_id[particle]))), fontsize=7)
     return figure
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 from jaxtyping import Bool
 from matplotlib.figure import Figure
 
+from tomodrgn.plots.labels import as_written
+
 __all__ = ["figure_png", "plot_fsc", "plot_history", "plot_latents", "plot_volume_projections", "save_figures"]
 
 
@@ -54,11 +56,11 @@ def plot_latents(points: pd.DataFrame, colour: pd.Series | None = None) -> Figur
     if colour is None or pd.api.types.is_numeric_dtype(colour):
         drawn = axes.scatter(points[x], points[y], s=8, c=None if colour is None else colour.loc[points.index])
         if colour is not None:
-            figure.colorbar(drawn, label=str(colour.name))
+            figure.colorbar(drawn, label=as_written(colour.name))
     else:
         for value, rows in points.groupby(colour.loc[points.index], dropna=False):
-            axes.scatter(rows[x], rows[y], s=8, label=str(value))
-        axes.legend(frameon=False, title=str(colour.name))
+            axes.scatter(rows[x], rows[y], s=8, label=as_written(value))
+        axes.legend(frameon=False, title=as_written(colour.name))
     axes.set(xlabel=x, ylabel=y)
     return figure
 
@@ -86,13 +88,13 @@ def plot_histogram(column: pd.Series, chosen: Bool[np.ndarray, " k"], *, n_bins:
         names = text.value_counts().index[:12].tolist()
         groups = [text[some].value_counts().reindex(names, fill_value=0).to_numpy() for some in (slice(None), chosen)]
         places, width = np.arange(len(names)), 0.8
-        axes.set_xticks(places, [str(name)[-16:] for name in names], rotation=30, ha="right")
+        axes.set_xticks(places, [as_written(str(name)[-16:]) for name in names], rotation=30, ha="right")
     everyone, some = (
         counts / max(number, 1) for counts, number in zip(groups, (len(chosen), chosen.sum()), strict=True)
     )
     axes.bar(places, everyone, width=width, label=f"all ({len(chosen)})", color="#9E9E9E", alpha=0.6)
     axes.bar(places, some, width=width, label=f"chosen ({chosen.sum()})", fill=False, ec="#D55E00", lw=1.6)
-    axes.set(xlabel=str(column.name), ylabel="share", facecolor="none")
+    axes.set(xlabel=as_written(column.name), ylabel="share", facecolor="none")
     axes.tick_params(colors="#808080", labelsize=8)
     axes.xaxis.label.set_color("#808080")
     axes.yaxis.label.set_color("#808080")
@@ -109,7 +111,7 @@ def plot_volume_projections(maps: np.ndarray, names: list[str]) -> Figure:
         for axis, axes in enumerate(row):
             axes.imshow(volume.sum(axis=axis), cmap="gray", origin="lower")
             axes.set(xticks=[], yticks=[])
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(as_written(name))
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -127,14 +128,28 @@ def _training(analysis: RunAnalysis) -> Iterator[str]:
 def _latents(analysis: RunAnalysis) -> Iterator[str]:
     yield _heading("Latents")
     points = analysis.particles.filter(regex=r"^(PC[12]|UMAP[12])$")
-    outliers = int(analysis.particles["outlier"].sum())
+    umap = ", and UMAP (distances between far groups mean nothing there)" if "UMAP1" in points else ""
     yield _picture(
         "Where the particles lie",
         plots.plot_embedding(points, analysis.particles["cluster"]),
-        "Principal components of the latent means, and UMAP (distances between far groups mean nothing there), by "
-        f"cluster. {outliers} particles are outliers by |z| or posterior width (outliers.csv).",
+        f"Principal components of the latent means{umap}, by cluster.",
         "Scatter of the particles, coloured by cluster.",
     )
+    yield _picture(
+        "Outliers",
+        plots.plot_outliers(analysis.particles),
+        "How far |z| and the width of the posterior lie above those of most particles, in robust standard deviations "
+        "(outliers.csv).",
+        "Scatter of the particles by both scores.",
+    )
+    if analysis.path is not None:
+        yield _picture(
+            "From the largest cluster to the next",
+            plots.plot_path(points[[name for name in points if name.startswith("PC")]], analysis.path),
+            "A path through particles (path.csv), and how many lie near each of its points. Where it is empty between "
+            "its ends the two are apart; where it is not, particles go over from one to the other.",
+            "The path among all particles, beside the number of particles along it.",
+        )
     if analysis.tilt_halves is not None:
         yield "<p>Halves of the tilts, embedded apart: what is noise does not agree.</p>"
         yield frame_table(analysis.tilt_halves.reset_index())
@@ -150,8 +165,11 @@ def _clusters(analysis: RunAnalysis) -> Iterator[str]:
         "BIC and stability against the number of clusters.",
     )
     for name, stack in analysis.maps.items():
+        if name == "map_components":
+            continue
         title, caption = {
             "clusters": ("Maps of the clusters", "Decoded at the particle nearest to the mean of each cluster"),
+            "path": ("Along the path between clusters", "Decoded at the particles of the path"),
             "pc1": ("Along the first component", "From the 5th to the 95th percentile"),
             "pc2": ("Along the second component", "From the 5th to the 95th percentile"),
         }[name]
@@ -161,6 +179,25 @@ def _clusters(analysis: RunAnalysis) -> Iterator[str]:
             f"{caption}. Left: sums of the map. Right: what it has more (red) or less (blue) than the mean of these "
             f"maps. MRC files: volumes/{name}.",
             f"Projections of maps: {title.lower()}.",
+        )
+    space, shares = analysis.map_space, analysis.occupancy_shares
+    if space is not None:
+        numbers = space.coordinates.filter(regex=r"^PC\d+$")
+        yield _picture(
+            "The space of the maps",
+            plots.plot_landscape(dataclasses.replace(space, coordinates=numbers), space.coordinates["cluster"]),
+            f"Principal components of {len(numbers)} decoded maps, each by the cluster of its particle; on the right "
+            "where they change, and the share of the variance. MRC files: volumes/map_components.",
+            "Scatter of maps, beside projections of their components.",
+        )
+    if shares is not None:
+        occupancy = analysis.particles.filter(regex="^occupancy_")
+        occupancy.columns = occupancy.columns.str.removeprefix("occupancy_")
+        yield _picture(
+            "Occupancy of the masks",
+            plots.plot_occupancy(occupancy, shares),
+            "Density in each mask in the map of every particle, as a share of that in the average map.",
+            "Histograms of occupancy.",
         )
 
 
@@ -213,13 +250,29 @@ def _tomograms(analysis: RunAnalysis) -> Iterator[str]:
     yield f"<p>{len(sure)} of {len(table)} pairs of tomogram and class differ from chance (p_family below 0.05).</p>"
     if len(sure):
         yield frame_table(sure.sort_values("p_value").head(SHOWN_ROWS))
-    if analysis.distances is not None:
-        yield _picture(
-            "Distances of neighbours",
-            plots.plot_pair_distances(analysis.distances),
-            "Pairs at each distance, divided by those of particles moved at random by a little.",
-            "Pairs of particles by distance.",
-        )
+    near = analysis.neighbours
+    if near is None:
+        return
+    yield _picture(
+        "Distances of neighbours",
+        plots.plot_pair_distances(near.distances),
+        "Pairs at each distance, divided by those of particles moved at random by a little.",
+        "Pairs of particles by distance.",
+    )
+    yield _picture(
+        "Geometry that comes back",
+        plots.plot_recurrent_pairs(near.pairs),
+        "Neighbours whose place and turn, seen from the particle, come back in other pairs more often than when "
+        "orientations are given to other particles (recurrent_pairs.csv).",
+        "Scatter of neighbours by distance and angle.",
+    )
+    yield _picture(
+        "Classes around each other",
+        plots.plot_class_neighbours(near.classes),
+        "Neighbours of each class around each class, divided by those when labels are given to other particles of the "
+        "same tomogram. Rings: beyond chance, all together (p_family below 0.05).",
+        "Matrix of classes and classes of their neighbours.",
+    )
 
 
 def _validation(analysis: RunAnalysis) -> Iterator[str]:
@@ -234,12 +287,16 @@ def _validation(analysis: RunAnalysis) -> Iterator[str]:
         "halves of the tilts, standard errors": f"{found.independent_z:.1f}",
     }
     yield facts_table(facts)
-    maps = np.stack([found.decoded.maps[0], found.selected.filtered, found.decoded.maps[1], found.others.filtered])
+    maps = np.stack([*found.decoded.maps, found.selected.filtered, found.others.filtered])
     yield _picture(
         "Decoded and reconstructed",
-        plots.plot_map_differences(maps, ["selected, decoded", "reconstructed", "others, decoded", "reconstructed"]),
-        "Maps decoded by the model beside those made from images and poses alone, of the cluster and of all others; on "
-        "the right against the mean of the four.",
+        plots.plot_map_differences(
+            maps,
+            ["cluster, decoded", "others, decoded", "cluster, from images", "others, from images"],
+            groups=[0, 0, 1, 1],
+        ),
+        "Maps decoded by the model, and those made from images and poses alone, of the cluster and of all others; on "
+        "the right against the mean of the two of their kind. What is real is in both kinds.",
         "Projections of decoded and reconstructed maps.",
     )
     yield _picture(
@@ -247,4 +304,21 @@ def _validation(analysis: RunAnalysis) -> Iterator[str]:
         plots.plot_validation(found.curves),
         "A decoded map should agree with its own reconstruction better than with the other one.",
         "FSC curves.",
+    )
+    if analysis.resolution is None:
+        return
+    resolution = analysis.resolution.curve.attrs["resolution_angst"]
+    yield _picture(
+        "Resolution of the cluster's reconstruction",
+        plots.plot_half_map_fsc(analysis.resolution.curve),
+        f"{resolution:.1f} Å where the FSC of the half maps, corrected for what their mask alone contributes, falls "
+        "below 0.143 (half_map_fsc.csv).",
+        "FSC curves of the half maps.",
+    )
+    yield _picture(
+        "Resolution from place to place",
+        plots.plot_local_resolution(analysis.resolution.local_angst),
+        "Where the correlation of the half maps about each voxel falls below 0.5. MRC file: "
+        "analysis/validation/local_resolution.mrc.",
+        "Slices of the local resolution, and a histogram.",
     )
