@@ -283,11 +283,11 @@ def analyze_run(
         space = steps.map_landscape(ensemble, clusters, notes)
         if space is not None:
             maps["map_components"] = _as_stack(space, ensemble.voxel_size_angst)
-        per_particle, shares = [clusters.rename("cluster"), score_outliers(latents)], None
+        per_particle, shares = score_outliers(latents).assign(cluster=clusters), None
         if regions:
             tell("occupancy of the masks in every particle ...")
             occupancy = steps.occupy(run, latents, regions, epoch=number, device=device)
-            per_particle.append(occupancy.add_prefix("occupancy_"))
+            per_particle = per_particle.join(occupancy.add_prefix("occupancy_"))
             shares = occupied_shares(occupancy, seed=seed)
         particles = run.particles_without_images
         tell("associations with the columns of the particles ...")

@@ -125,7 +125,7 @@ def plot_associations(table: pd.DataFrame) -> Figure:
     sure = chosen.pivot_table(index="column", columns="axis", values="p_family").loc[columns, axes_names] < 0.05
     figure = Figure(figsize=(2.5 + 0.5 * len(axes_names), 1 + 0.26 * len(columns)), layout="constrained")
     axes = figure.subplots()
-    most = max(LEAST_SPAN, float(strength.max(axis=None)))
+    most = max(LEAST_SPAN, float(strength.to_numpy().max()))
     drawn = axes.imshow(strength.clip(lower=0), cmap="viridis", aspect="auto", vmin=0, vmax=most)
     rows, places = np.nonzero(sure.to_numpy())
     axes.scatter(places, rows, s=40, facecolors="none", edgecolors="white", linewidths=1.5)

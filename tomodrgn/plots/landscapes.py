@@ -56,7 +56,7 @@ def plot_landscape(components: VolumeComponents, labels: pd.Series) -> Figure:
     coordinates = components.coordinates
     shown = min(SHOWN_COMPONENTS, len(components.components))
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    scatter, panel = figure.subfigures(1, 2, width_ratios=(1, 1.15))
+    scatter, panel = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 1.15)))
     axes = scatter.subplots()
     x, y = coordinates.columns[0], coordinates.columns[min(1, coordinates.shape[1] - 1)]
     for i, (label, rows) in enumerate(coordinates.groupby(labels.loc[coordinates.index])):
@@ -86,7 +86,7 @@ def plot_occupancy(occupancy: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     shares
         Index region: `share`, `threshold` and `two_modes`.
     """
-    names = list(occupancy)
+    names = [str(name) for name in occupancy]
     figure = Figure(figsize=(3.6 * len(names), 2.8), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         axes.hist(occupancy[name], bins=40, color=CATEGORY_COLOURS[1])
@@ -104,10 +104,12 @@ def plot_outliers(scores: pd.DataFrame) -> Figure:
     """Distance and width of each particle, in robust standard deviations; see `score_outliers`."""
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
     axes = figure.subplots()
+    finite = np.isfinite(scores[["z_norm_score", "width_score"]].to_numpy()).all(axis=1)
     for outlier, colour, label in ((False, GREY, "others"), (True, CATEGORY_COLOURS[4], "outliers")):
-        rows = scores[(scores["outlier"] == outlier) & np.isfinite(scores[["z_norm_score", "width_score"]]).all(axis=1)]
+        chosen = scores["outlier"].to_numpy() == outlier
+        rows = scores[chosen & finite]
         axes.scatter(rows["z_norm_score"], rows["width_score"], s=8, color=colour, linewidths=0,
-                     label=f"{label} ({int((scores['outlier'] == outlier).sum()):,})")  # fmt: skip
+                     label=f"{label} ({int(chosen.sum()):,})")  # fmt: skip
     axes.set(xlabel="score of |z|", ylabel="score of the posterior width")
     axes.legend(frameon=False, fontsize=8)
     return figure

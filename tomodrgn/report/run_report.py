@@ -145,7 +145,7 @@ def _latents(analysis: RunAnalysis) -> Iterator[str]:
     if analysis.path is not None:
         yield _picture(
             "From the largest cluster to the next",
-            plots.plot_path(points[[name for name in points if name.startswith("PC")]], analysis.path),
+            plots.plot_path(points.filter(regex="^PC"), analysis.path),
             "A path through particles (path.csv), and how many lie near each of its points. Where it is empty between "
             "its ends the two are apart; where it is not, particles go over from one to the other.",
             "The path among all particles, beside the number of particles along it.",
