@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float32
 from matplotlib.figure import Figure
 
+from tomodrgn.plots.labels import as_written
+
 __all__ = ["plot_image_grid"]
 
 INK = "#808080"
@@ -61,9 +63,13 @@ def plot_image_grid(
             strip[:, i * side : (i + 1) * side - gap] = ((picture - low) / (high - low))[:, :-gap]
         axes.imshow(strip, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.axis("off")
-        axes.text(-0.06 * side, side / 2, row_title, rotation=90, ha="right", va="center", fontsize=7, color=INK)
+        axes.text(
+            -0.06 * side, side / 2, as_written(row_title), rotation=90, ha="right", va="center", fontsize=7, color=INK
+        )
         for i, title in enumerate(titles):
-            axes.text((i + 0.5) * side, -0.03 * side, title, ha="center", va="bottom", fontsize=8, color=INK)
+            axes.text(
+                (i + 0.5) * side, -0.03 * side, as_written(title), ha="center", va="bottom", fontsize=8, color=INK
+            )
     return figure
 
 

@@ -56,7 +56,7 @@ def plot_landscape(components: VolumeComponents, labels: pd.Series) -> Figure:
     coordinates = components.coordinates
     shown = min(SHOWN_COMPONENTS, len(components.components))
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    scatter, panel = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 1.15)))
+    scatter, panel = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.15))[0]
     axes = scatter.subplots()
     x, y = coordinates.columns[0], coordinates.columns[min(1, coordinates.shape[1] - 1)]
     for i, (label, rows) in enumerate(coordinates.groupby(labels.loc[coordinates.index])):
