@@ -7,15 +7,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-__all__ = ["LinearConfig", "PreprocessConfig", "TrainConfig", "VaeConfig"]
+__all__ = ["LinearConfig", "PreprocessConfig", "PublishedConfig", "TrainConfig", "VaeConfig", "fault_of_options"]
 
 
 class Config(BaseModel):
     """Base of all configurations: frozen, and unknown options are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def fault_of_options(config: type[Config], options: dict[str, Any]) -> str:
+    """What is wrong with the options of a configuration: the first of them, and what was expected; empty if nothing.
+
+    Examples
+    --------
+    >>> fault_of_options(PreprocessConfig, {"max_radius": 0.9})
+    'max_radius 0.9, expected another (Input should be less than or equal to 0.5)'
+    """
+    try:
+        config.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place} {first['input']!r:.60}, expected another ({first['msg']})"
+    return ""
 
 
 class PreprocessConfig(Config):
@@ -97,6 +114,21 @@ class LinearConfig(Config):
     memory_gib: Annotated[float, Field(gt=0)] = 4.0
     """Memory for statistics of images in GiB; if those of all images need more, the fit begins with a random part of
     the particles and ends with passes over all."""
+
+
+class PublishedConfig(Config):
+    """The decoder of an imported run of tomoDRGN 1.0 or cryoDRGN; sizes of 0 are those of a run without one."""
+
+    program: Literal["tomodrgn", "cryodrgn"] = "tomodrgn"
+    """Program that made the run."""
+    z_dim: Annotated[int, Field(ge=0, le=1024)] = 8
+    """Number of latent dimensions."""
+    decoder_dim: Annotated[int, Field(ge=0, le=16384)] = 0
+    """Width of the decoder's layers."""
+    decoder_layers: Annotated[int, Field(ge=0, le=64)] = 0
+    """Number of residual layers in the decoder."""
+    n_frequencies: Annotated[int, Field(ge=0, le=16384)] = 0
+    """Number of sines (and of cosines) of a coordinate."""
 
 
 class TrainConfig(Config):

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError
 from tomodrgn import __version__
 from tomodrgn.cli.analysis_verbs import analyze, mapback, validate
 from tomodrgn.cli.filter_verb import filter_particles
+from tomodrgn.cli.folder_verbs import clean, import_run
 from tomodrgn.cli.lab_verb import lab
 from tomodrgn.cli.particle_verbs import info, simulate
 from tomodrgn.cli.position_verbs import convert_positions
@@ -32,7 +33,7 @@ app = App(
 )
 VERBS = (
     info, train, embed, generate, analyze, validate, mapback, backproject, downsample, convert_positions, simulate,
-    demo, lab,
+    demo, lab, clean, import_run,
 )  # fmt: skip
 for verb in VERBS:
     app.command(verb)

@@ -7,6 +7,7 @@ size of the file before anything is allocated.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 HEADER_BYTES = 1024
+NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 IMOD_STAMP = 1146047817
 
@@ -75,7 +77,9 @@ def read_header(path: Path | str) -> MrcHeader:
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
             size = file.seek(0, 2)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         raise FileNotFoundError(f"Got MRC file {path}, where there is no file. Check the path.") from None
     if len(head) < HEADER_BYTES:
         raise ValueError(f"Got {path} of {size} bytes, expected an MRC file of at least 1024. Copy the file again.")
@@ -166,7 +170,8 @@ def read_volume(path: Path | str) -> tuple[Float32[np.ndarray, "d d d"], float]:
     Raises
     ------
     FileNotFoundError, ValueError
-        See `read_header`; ValueError also for a map that is not a cube or has an odd side.
+        See `read_header`; ValueError also for a map that is not a cube, has an odd side, or voxels that are no finite
+        numbers.
     """
     header = read_header(path)
     nz, ny, nx = header.shape_zyx
@@ -174,7 +179,13 @@ def read_volume(path: Path | str) -> tuple[Float32[np.ndarray, "d d d"], float]:
         raise ValueError(
             f"Got {path} of {nx} x {ny} x {nz} voxels, expected a cube of an even side. Crop or pad the map to a cube."
         )
-    return np.array(_map(header), dtype=np.float32), header.voxel_size_angst
+    volume = np.array(_map(header), dtype=np.float32)
+    if not np.isfinite(volume).all():
+        unfit = int(volume.size - np.isfinite(volume).sum())
+        raise ValueError(
+            f"Got {path} with {unfit} voxels that are no finite numbers, expected a map. Write or copy it again."
+        )
+    return volume, header.voxel_size_angst
 
 
 def open_tomogram(path: Path | str) -> tuple[Num[np.ndarray, "z y x"], float]:

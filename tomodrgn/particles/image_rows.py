@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
+MOST_IMAGES = 2**31 - 1  # of a stack
 DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 
 
@@ -185,7 +186,11 @@ def _slices(rows: SourceTable) -> tuple[np.ndarray, Int64[np.ndarray, " n"]]:
     """Stack and 0-based slice of each row, from names ``000001@path`` that count from 1."""
     names = rows.frame["rlnImageName"]
     numbers = text_to_numbers(names.str.replace("@.*$", "", regex=True))
-    bad = np.flatnonzero(~names.str.contains("@", regex=False).to_numpy(bool) | ~(numbers >= 1) | (numbers % 1 != 0))
+    bad = np.flatnonzero(
+        ~names.str.contains("@", regex=False).to_numpy(bool)
+        | ~((numbers >= 1) & (numbers <= MOST_IMAGES))
+        | (numbers % 1 != 0)
+    )
     if len(bad):
         raise ValueError(
             f"Got rlnImageName {rows.frame['rlnImageName'].iloc[bad[0]]!r} in {rows.place} ({len(bad)} such rows), "

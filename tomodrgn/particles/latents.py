@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ from jaxtyping import Float32
 from tomodrgn.io.atomic import replacing
 
 __all__ = ["Latents"]
+
+MOST_SMALL_BYTES, MOST_SWELLING = 1 << 26, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,18 +149,40 @@ class Latents:
             If the file is not such an archive.
         """
         try:
+            _refuse_swollen(Path(path))
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name].astype(np.float32) for name in archive.files if name != "particle_id"}
-                return cls(
+                found = cls(
                     particle_id=archive["particle_id"].astype(np.str_),
                     mu=arrays["mu"],
                     logvar=arrays["logvar"],
                     covariance=arrays.get("covariance"),
                 )
+            known = np.isfinite(found.mu).all(axis=1) & np.isfinite(found.logvar).all(axis=1)
+            if not known.all():
+                raise ValueError(f"particle {found.particle_id[np.argmin(known)]!s} has numbers that are not finite")
+            return found
         except FileNotFoundError:
             raise FileNotFoundError(f"Got latents file {path}, which does not exist. Check the name.") from None
-        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zip, zlib, tokenize, numpy: a damaged archive may be told by any of them
             raise ValueError(
                 f"Got {path}, expected an .npz archive with particle_id, mu and logvar ({error}). "
                 "Write it again: tomodrgn embed RUN PARTICLES.star OUT.npz"
             ) from error
+
+
+def _refuse_swollen(path: Path) -> None:
+    """Refuse an archive whose arrays would take more memory than the file can hold.
+
+    An array may claim any shape before its first number, and zeros can be packed a thousandfold.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.file_size > max(MOST_SMALL_BYTES, MOST_SWELLING * info.compress_size):
+                raise ValueError(f"{info.filename} of {info.file_size} bytes is packed into {info.compress_size}")
+            with archive.open(info) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(file)
+            if kind.hasobject or math.prod(shape) * kind.itemsize > info.file_size:
+                raise ValueError(f"{info.filename} claims the shape {shape} of {kind} in {info.file_size} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def refuse_to_replace(own: Iterable[Path], written: Iterable[Path]) -> None:
     ValueError
         If there is one.
     """
-    read = {path.resolve() for path in own}
-    clash = next((path for path in written if path.resolve() in read), None)
+    read = {os.path.realpath(path) for path in own}  # which bears links that lead to themselves
+    clash = next((path for path in written if os.path.realpath(path) in read), None)
     if clash is not None:
         raise ValueError(
             f"Got output {clash}, which is one of the files that are read (itself, or one that it names), expected "

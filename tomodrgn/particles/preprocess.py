@@ -95,6 +95,12 @@ class FourierBatch:
         """The same particles with only the images marked True."""
         return replace(self, **{name: getattr(self, name)[images] for name in IMAGE_FIELDS})
 
+    def take_particles(self, share: slice) -> FourierBatch:
+        """Some of the particles, which follow each other in the batch, with all of their images."""
+        first, last, _ = share.indices(self.n_particles)
+        part = self.take_images((self.owner >= first) & (self.owner < last))
+        return replace(part, particles=self.particles[share], owner=part.owner - first)
+
     @cached_property
     def transfer(self) -> Float32[Tensor, "i p"]:
         """Factor between the volume's slice and the observed coefficients, without noise: ``m c e``."""

@@ -28,7 +28,7 @@ from tomodrgn.particles.image_series import read_image_series
 from tomodrgn.particles.optimisation_set import read_optimisation_set
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.read_options import ReadOptions
-from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple, folders_of
+from tomodrgn.particles.stack_files import SearchPlaces, datadir_tuple, folders_of, told_name
 from tomodrgn.particles.tilt_series import TILT_SERIES_FILE
 from tomodrgn.particles.write_back import (
     FOLDER_NAMES,
@@ -215,7 +215,7 @@ def _named_file(path: Path, name: str, places: SearchPlaces) -> Path:
     found = places.find(name)
     if found is None:
         raise FileNotFoundError(
-            f"Got {name} named in {path}, which does not exist. Tried {places.tried(name)}. "
+            f"Got {told_name(name)} named in {path}, which does not exist. Tried {places.tried(name)}. "
             "Put it beside the file that names it, or give the folder that its name begins from (RELION's project) as "
             "datadir (--datadir DIR)."
         )

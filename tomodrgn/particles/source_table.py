@@ -182,6 +182,9 @@ def with_optics(source: SourceStar) -> SourceTable:
     optics = source.particles["optics"]
     SourceTable(optics, place, "optics").require("rlnOpticsGroup")
     groups = optics.set_index("rlnOpticsGroup")
+    if groups.index.has_duplicates:
+        name = groups.index[groups.index.duplicated()][0]
+        raise ValueError(f"Got optics group {name!r} twice in {place}, expected it once. Rename or remove one.")
     at = groups.index.get_indexer(pd.Index(frame["rlnOpticsGroup"]))
     if (at < 0).any():
         name = frame["rlnOpticsGroup"].iloc[int(np.argmax(at < 0))]

@@ -14,9 +14,18 @@ from jaxtyping import Int64
 
 from tomodrgn.io import mrc
 
-__all__ = ["MissingStacksError", "SearchPlaces", "StackFiles", "datadir_tuple", "find_stacks", "folders_of"]
+__all__ = [
+    "MissingStacksError",
+    "SearchPlaces",
+    "StackFiles",
+    "datadir_tuple",
+    "find_stacks",
+    "folders_of",
+    "told_name",
+]
 
 logger = logging.getLogger(__name__)
+LONGEST_TOLD = 300
 
 
 class MissingStacksError(FileNotFoundError):
@@ -37,6 +46,12 @@ class MissingStacksError(FileNotFoundError):
     def __init__(self, message: str, *, names: Sequence[str], n_stacks: int, option: str = "--datadir DIR") -> None:
         super().__init__(message)
         self.names, self.n_stacks, self.option = tuple(names), n_stacks, option
+
+
+def told_name(name: object) -> str:
+    """A name for a message, without its middle if it is very long."""
+    text = str(name)
+    return text if len(text) <= LONGEST_TOLD else f"{text[: LONGEST_TOLD // 2]}...{text[-LONGEST_TOLD // 2 :]}"
 
 
 def datadir_tuple(datadir: str | Path | Iterable[str | Path] | None) -> tuple[Path, ...]:
@@ -111,7 +126,7 @@ class SearchPlaces:
 
     def tried(self, name: str) -> str:
         """All places tried, for messages."""
-        return ", ".join(str(path) for path in dict.fromkeys(path for path, _ in self.candidates(name)))
+        return ", ".join(told_name(path) for path in dict.fromkeys(path for path, _ in self.candidates(name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +175,9 @@ def find_stacks(
     missing = [name for name, hit in zip(names, found, strict=True) if hit is None]
     if missing:
         raise MissingStacksError(
-            f"Got {len(missing)} of {len(names)} image stacks that do not exist, first {missing[:3]}. "
-            f"Tried for {missing[0]}: {places.tried(missing[0])}. "
+            f"Got {len(missing)} of {len(names)} image stacks that do not exist, first "
+            f"{[told_name(name) for name in missing[:3]]}. Tried for {told_name(missing[0])}: "
+            f"{places.tried(missing[0])}. "
             "Give the folder that holds the stacks as datadir (--datadir DIR).",
             names=missing,
             n_stacks=len(names),

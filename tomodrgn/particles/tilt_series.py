@@ -26,6 +26,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+SKEWED = 0.05  # how far numbers with few digits are from a rotation, at most
 PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 TILT_ANGLES = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
 TILT_SERIES_FILE = "rlnTomoTiltSeriesStarFile"
@@ -107,6 +108,7 @@ def _own_table(tomogram: str, path: Path, blocks: dict[str, pd.DataFrame]) -> So
 def _tilt_table(table: SourceTable) -> TiltTables:
     if table.has(*PROJECTION):
         rotations = np.stack([_vectors(table, column) for column in PROJECTION], axis=1)
+        _refuse_skewed(rotations, table)
     else:
         table.require(*TILT_ANGLES[1:])
         x, y, z = (table.numbers(column, default=0.0) for column in TILT_ANGLES)
@@ -122,6 +124,16 @@ def _tilt_table(table: SourceTable) -> TiltTables:
         scale=table.numbers("rlnCtfScalefactor", default=1.0),
         dose=table.numbers("rlnMicrographPreExposure", default=0.0),
     )
+
+
+def _refuse_skewed(rotations: Float64[np.ndarray, "m 3 3"], table: SourceTable) -> None:
+    """Refuse projections that are no rotations, such as zeros of a row that was never filled in."""
+    unlike = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > SKEWED
+    if unlike.any():
+        raise ValueError(
+            f"Got {', '.join(f'_{column}' for column in PROJECTION)} of row {int(np.argmax(unlike)) + 1} in "
+            f"{table.place} ({int(unlike.sum())} such rows), expected three rows of a rotation. Export the file again."
+        )
 
 
 def _vectors(table: SourceTable, column: str) -> Float64[np.ndarray, "m 3"]:
@@ -221,7 +233,11 @@ def local_defocus_axis(
 def _rows_of_tomograms(table: SourceTable, rows: SourceTable) -> tuple[SourceTable, Int64[np.ndarray, " k"]]:
     """The rows of a table of tomograms that particles name, and for each particle the number of its row."""
     tomogram, names = rows.codes("rlnTomoName")
-    at = pd.Index(table.text("rlnTomoName")).get_indexer(names)
+    listed = pd.Index(table.text("rlnTomoName"))
+    if listed.has_duplicates:
+        name = listed[listed.duplicated()][0]
+        raise ValueError(f"Got tomogram {name!r} twice in {table.place}, expected it once. Remove one.")
+    at = listed.get_indexer(names)
     if (at < 0).any():
         missing = names[at < 0]
         raise ValueError(

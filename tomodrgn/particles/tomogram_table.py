@@ -59,6 +59,9 @@ class TomogramTable:
         ValueError
             If a tomogram of `path` is not listed, or two listed ones fit.
         """
+        if pd.Index(self.names).has_duplicates:
+            twice = pd.Index(self.names)[pd.Index(self.names).duplicated()][0]
+            raise ValueError(f"Got tomogram {twice!r} twice in {self.path}, expected it once. Remove one.")
         asked = pd.Index(pd.unique(pd.Series(tomograms, dtype=object)))
         at = pd.Index(self.names).get_indexer(asked)
         series = [tilt_series_of(str(name)) for name in self.names]

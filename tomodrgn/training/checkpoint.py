@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from jaxtyping import Float32
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tomodrgn.io.atomic import replacing
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.latents import Latents
 from tomodrgn.training.run import Run
+from tomodrgn.training.tensors import load_weights, read_tensors
 
 __all__ = ["EpochPart", "restore_checkpoint", "restore_part", "write_checkpoint", "write_epoch", "write_part"]
 
@@ -55,8 +56,8 @@ def restore_checkpoint(run: Run, model: TiltSeriesVae, optimizer: torch.optim.Op
     for path in sorted((p for p in states if p.stem.isdecimal()), key=lambda p: int(p.stem), reverse=True):
         epoch = int(path.stem)
         if epoch in run.epochs:
-            model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
-            _restore_optimizer(optimizer, load_file(path))
+            load_weights(model, run.epoch_folder(epoch) / "weights.safetensors")
+            _restore_optimizer(optimizer, read_tensors(path))
             return epoch
     # A training killed before its first checkpoint was complete may have left the first epoch.
     if set(run.epochs) - {1}:
@@ -120,7 +121,7 @@ def restore_part(run: Run, epoch: int, *, model: TiltSeriesVae, optimizer: torch
     path = run.folder / "training_state" / PART
     if not path.is_file():
         return None
-    content = load_file(path)
+    content = read_tensors(path)
     if int(content["epoch"]) != epoch:
         return None
     model.load_state_dict(_below("weights", content))

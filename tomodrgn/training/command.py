@@ -13,7 +13,8 @@ from tomodrgn.config import Config, LinearConfig, TrainConfig
 from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_particles
-from tomodrgn.training.run import FIRST_OPTIONS, Run
+from tomodrgn.training.run import Run
+from tomodrgn.training.run_files import FIRST_OPTIONS
 
 __all__ = ["command_line", "command_of_run", "option_flags", "run_arguments", "source_arguments", "training_verb"]
 
@@ -47,8 +48,10 @@ def training_verb(arguments: Sequence[str], *configs: Config | None, overwrite: 
 
 
 def command_of_run(run: Run) -> str:
-    """The line for a shell that makes a run like this one from its source file."""
+    """The line for a shell that makes a run like this one from its source file; none if another program made it."""
     training = run.train_config
+    if run.kind == "published":
+        return ""
     if run.kind == "linear":  # other options of a training do not apply to it
         training = TrainConfig(seed=training.seed, accelerator=training.accelerator, devices=training.devices)
     model: Config = run.linear_config if run.kind == "linear" else run.model_config

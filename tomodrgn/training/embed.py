@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 
 from tomodrgn.io import mrc
 from tomodrgn.model.linear import LinearSubspace
@@ -19,6 +18,7 @@ from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.devices import default_device, own_share, sum_over_processes
 from tomodrgn.training.linear_run import embed_linearly
 from tomodrgn.training.run import Run
+from tomodrgn.training.tensors import load_weights, read_tensors
 
 __all__ = ["embed_particles", "encode_all", "give_components", "load_model", "particles_at_box"]
 
@@ -115,9 +115,15 @@ def build_model(run: Run) -> TiltSeriesVae:
         seed=run.train_config.seed,
     )
     if run.model_config.consensus:
-        model.set_consensus(torch.from_numpy(mrc.read_volume(run.folder / "consensus.mrc")[0]))
+        path = run.folder / "consensus.mrc"
+        average = mrc.read_volume(path)[0]
+        if len(average) != settings["box_px"]:
+            raise ValueError(
+                f"Got {path} of box {len(average)}, expected that of run.json, {settings['box_px']}. Restore the file."
+            )
+        model.set_consensus(torch.from_numpy(average))
     if run.subspace_path.is_file():
-        model.set_subspace(LinearSubspace.from_tensors(load_file(run.subspace_path)))
+        model.set_subspace(LinearSubspace.from_tensors(read_tensors(run.subspace_path)))
     else:
         give_components(run, model)
     return model
@@ -128,6 +134,11 @@ def give_components(run: Run, model: TiltSeriesVae) -> None:
     if run.component_path.is_file():
         box = run.settings["box_px"]
         stack = np.array(mrc.open_stack(run.component_path), dtype=np.float32)
+        if stack.shape[1] != box or len(stack) % box or len(stack) // box > run.z_dim:
+            raise ValueError(
+                f"Got {run.component_path} of {len(stack)} images of box {stack.shape[1]}, expected maps of box {box}, "
+                f"at most {run.z_dim}. Restore the file."
+            )
         volumes = torch.from_numpy(stack.reshape(-1, box, box, box))
         model.set_components(volumes.to(next(model.parameters()).device))
 
@@ -135,5 +146,5 @@ def give_components(run: Run, model: TiltSeriesVae) -> None:
 def load_model(run: Run, epoch: int | None = None) -> TiltSeriesVae:
     """The model of a run with the weights of an epoch (None is the last), on the CPU, ready for evaluation."""
     model = build_model(run)
-    model.load_state_dict(load_file(run.epoch_folder(epoch) / "weights.safetensors"))
+    load_weights(model, run.epoch_folder(epoch) / "weights.safetensors")
     return model.eval()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 
 from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig
 from tomodrgn.io import mrc
@@ -26,6 +25,7 @@ from tomodrgn.training.devices import default_device
 from tomodrgn.training.disk_errors import failures_told
 from tomodrgn.training.lock import hold_run
 from tomodrgn.training.run import Run, check_new_run
+from tomodrgn.training.tensors import read_tensors
 
 __all__ = ["LinearProgress", "embed_linearly", "fit_linear", "load_subspace"]
 
@@ -178,7 +178,7 @@ def load_subspace(run: Run) -> LinearSubspace:
         If it is not a linear run, or its fit did not finish.
     """
     config = run.linear_config  # refuses runs of other kinds
-    tensors = load_file(run.epoch_folder() / "weights.safetensors")
+    tensors = read_tensors(run.epoch_folder() / "weights.safetensors")
     subspace = LinearSubspace.from_tensors(tensors)
     if config.n_components not in (None, subspace.z_dim):
         raise ValueError(

@@ -16,7 +16,11 @@ __all__ = ["analysis_columns", "particle_table"]
 def particle_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
     """STAR columns, latents of an epoch and columns of the analysis; see `Run.table`."""
     particles = run.particles_without_images
-    latents = run.latents(epoch).aligned_to(particles.particle_id).frame()
+    try:
+        latents = run.latents(epoch).aligned_to(particles.particle_id).frame()
+    except KeyError as error:
+        path = run.epoch_folder(epoch) / "latents.npz"
+        raise KeyError(f"{error.args[0]} They are those of {run.folder}, and the latents of {path}.") from error
     table = particles.frame()
     table = table.drop(columns=[c for c in latents if c in table]).join(latents)
     for name, columns in analysis_columns(run.folder / "analysis").items():

@@ -24,7 +24,8 @@ The folder, version 1::
 Of a linear run (see `training.linear_run`) the model has the kind "linear" and one epoch, whose weights are the maps
 and numbers of a LinearSubspace; run.json gets a part "fit": suggested components, radius, seconds, and remarks on what
 is doubtful. Its consensus.mrc and components.mrcs are in units of the raw images; it has no training state, and the
-next fit may take the place of one that did not finish.
+next fit may take the place of one that did not finish. A run imported from another program (see
+`training.published_run`) has the kind "published", latents, and weights where its decoder could be read.
 
 Every file is written under a temporary name and renamed, so a reader never sees half of one.
 """
@@ -46,23 +47,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import LinearConfig, PreprocessConfig, PublishedConfig, TrainConfig, VaeConfig
 from tomodrgn.io import mrc
 from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
-from tomodrgn.particles.read_options import ReadOptions
+from tomodrgn.training import run_files
 from tomodrgn.training.lock import LOCK
 from tomodrgn.training.particle_table import particle_table
 
 __all__ = ["Run", "check_new_run"]
 
-FORMAT, VERSION = "tomodrgn-run", 1
-# What the first runs of version 1 kept of the options, beside `datadir`.
-FIRST_OPTIONS = ("dialect", "ctf_premultiplied", "dose_weighted", "invert")
 FILES = ("history.csv", "status.json", "search.csv", "consensus.mrc", "components.mrcs", "subspace.safetensors")
-HISTORY_COLUMNS = ["epoch", "split", "reconstruction", "kl", "total", "beta", "learning_rate", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Run:
         folder: Path | str,
         particles: ParticleSet,
         *,
-        model: VaeConfig | LinearConfig,
+        model: VaeConfig | LinearConfig | PublishedConfig,
         preprocess: PreprocessConfig,
         training: TrainConfig,
         scale: float,
@@ -106,11 +103,11 @@ class Run:
         _clear(folder)
         source = particles.source
         settings = {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": run_files.FORMAT,
+            "version": run_files.VERSION,
             "tomodrgn": _package_version(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "model": {"kind": "linear" if isinstance(model, LinearConfig) else "vae", **model.model_dump()},
+            "model": {"kind": run_files.kind_of(model), **model.model_dump()},
             "preprocess": preprocess.model_dump(),
             "training": training.model_dump(),
             "scale": scale,
@@ -154,23 +151,11 @@ class Run:
         if not path.is_file():
             found = "a folder without run.json" if folder.is_dir() else "no such folder"
             raise FileNotFoundError(f"Got run {folder}: {found}. Give a folder made by `tomodrgn train`.")
-        try:
-            settings = json.loads(path.read_text())
-            kind, version = settings["format"], int(settings["version"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"Got {path}, expected a tomodrgn run description ({error}). Restore that file."
-            ) from error
-        if kind != FORMAT or version > VERSION:
-            raise ValueError(
-                f"Got {path} of format {kind!r} version {version}, expected {FORMAT!r} up to version {VERSION}. "
-                "Update tomodrgn."
-            )
-        return cls(folder, settings)
+        return cls(folder, run_files.read_settings(path))
 
     @property
     def kind(self) -> str:
-        """Kind of the model: ``vae`` or ``linear``."""
+        """Kind of the model: ``vae``, ``linear``, or ``published`` of a run imported from another program."""
         return self.settings["model"].get("kind", "vae")
 
     @property
@@ -185,9 +170,10 @@ class Run:
         if self.kind != "vae":
             raise ValueError(
                 f"Got run {self.folder} of the {self.kind} model, expected one of the autoencoder. A linear model is "
-                "not trained further but fitted anew (--overwrite); an autoencoder can start from it (--start-from)."
+                "not trained further but fitted anew (--overwrite); an autoencoder can start from it (--start-from). "
+                "An imported run is not trained further, nor are images encoded by it."
             )
-        return VaeConfig(**{k: v for k, v in self.settings["model"].items() if k != "kind"})
+        return VaeConfig(**self._model_options)
 
     @property
     def linear_config(self) -> LinearConfig:
@@ -203,7 +189,16 @@ class Run:
                 f"Got run {self.folder} of kind {self.kind}, expected one of the linear model. Fit one: tomodrgn train "
                 "PARTICLES.star RUN --model linear"
             )
-        return LinearConfig(**{k: v for k, v in self.settings["model"].items() if k != "kind"})
+        return LinearConfig(**self._model_options)
+
+    @property
+    def config(self) -> VaeConfig | LinearConfig | PublishedConfig:
+        """Options of the model, of whatever kind."""
+        return run_files.MODELS[self.kind](**self._model_options)
+
+    @property
+    def _model_options(self) -> dict[str, Any]:
+        return {name: value for name, value in self.settings["model"].items() if name != "kind"}
 
     @property
     def z_dim(self) -> int:
@@ -242,7 +237,7 @@ class Run:
             self.folder,
             source_dir=Path(source["path"]).parent,
             datadir=[Path(d) for d in source["datadir"]],
-            options=ReadOptions.from_settings(source.get("options") or {name: source[name] for name in FIRST_OPTIONS}),
+            options=run_files.read_options(source),
             check_stacks=check_stacks,
         )
 
@@ -292,14 +287,12 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """Losses of every finished epoch; empty before the first."""
-        path = self.folder / "history.csv"
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=HISTORY_COLUMNS)
+        return run_files.read_history(self.folder / "history.csv")
 
     @property
     def status(self) -> dict[str, Any]:
         """What the training process last said of itself; empty if it never began."""
-        path = self.folder / "status.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return run_files.read_status(self.folder / "status.json")
 
     def table(self, epoch: int | None = None) -> pd.DataFrame:
         """One row a particle, indexed by particle_id: every STAR column, the latents of an epoch, and the analysis.
@@ -336,7 +329,7 @@ class Run:
     def write_history(self, history: pd.DataFrame) -> None:
         """Replace history.csv."""
         with replacing(self.folder / "history.csv") as path:
-            history[HISTORY_COLUMNS].to_csv(path, index=False)
+            history[run_files.HISTORY_COLUMNS].to_csv(path, index=False)
 
 
 def check_new_run(folder: Path | str, *, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tomodrgn.config import Config, LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
+from tomodrgn.config import Config, PreprocessConfig, TrainConfig
 from tomodrgn.training.lock import lock_holder
 from tomodrgn.training.run import Run
 
@@ -22,7 +22,7 @@ def describe_run(run: Run | Path | str) -> dict[str, Any]:
     """
     run = run if isinstance(run, Run) else Run.open(run)
     settings, history, status = run.settings, run.history, run.status
-    model: Config = run.linear_config if run.kind == "linear" else run.model_config
+    model = run.config
     state = status.get("state", "not begun")
     holder = lock_holder(run.folder)
     last = history[history["epoch"] == history["epoch"].max()]
@@ -50,7 +50,7 @@ def describe_run(run: Run | Path | str) -> dict[str, Any]:
             **{name: settings["source"]["options"].get(name) for name in SOURCE_OPTIONS},
         },
         "options": {
-            **_changed(model, LinearConfig() if run.kind == "linear" else VaeConfig()),
+            **_changed(model, type(model)()),
             **_changed(run.preprocess_config, PreprocessConfig()),
             **_changed(run.train_config, TrainConfig()),
         },

@@ -56,7 +56,14 @@ def draw_noise(
 
 
 def training_step(
-    fabric: Fabric, model: Any, batch: FourierBatch, config: TrainConfig, *, beta: float, noise: StepNoise
+    fabric: Fabric,
+    model: Any,
+    batch: FourierBatch,
+    config: TrainConfig,
+    *,
+    beta: float,
+    noise: StepNoise,
+    norms: Tensor | None = None,
 ) -> StepLoss:
     """Losses and gradients of one batch, or of the share of it that this process has.
 
@@ -69,6 +76,11 @@ def training_step(
 
     With a `kl_target` C the KL term is ``beta |KL - C|`` of each particle (Burgess et al. 2018, arXiv 1804.03599,
     equation 8).
+
+    Parameters
+    ----------
+    norms
+        Sum of the weights and number of the points of the whole batch, where `batch` is a part of it; None: its own.
     """
     if not batch.n_particles:
         sum_over_processes(fabric, torch.zeros(2, device=fabric.device))
@@ -79,8 +91,10 @@ def training_step(
     mean, log_variance = mean.float(), log_variance.float()
     z = mean + noise.latents * torch.exp(0.5 * log_variance)
     z_leaf = z.detach().requires_grad_()
-    weight, n_points = points.weights.sum(), torch.tensor(float(len(points)), device=z.device)
-    norm, n_points = sum_over_processes(fabric, torch.stack([weight, n_points])).unbind()
+    if norms is None:
+        weight, n_points = points.weights.sum(), torch.tensor(float(len(points)), device=z.device)
+        norms = sum_over_processes(fabric, torch.stack([weight, n_points]))
+    norm, n_points = norms.unbind()
     reconstruction = torch.zeros((), device=z.device)
     for chunk in points.split(chunk_size(config, z.device)):
         error = weighted_squared_error(model.decode(chunk.coordinates, chunk.owner, z_leaf).float(), chunk) / norm

@@ -20,6 +20,7 @@ from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.preprocess import Preprocessor
+from tomodrgn.training.batch_parts import BatchParts
 from tomodrgn.training.cached_images import cache_images
 from tomodrgn.training.checkpoint import EpochPart, restore_checkpoint, restore_part, write_checkpoint, write_part
 from tomodrgn.training.devices import (
@@ -155,6 +156,7 @@ class _Session:
     trained: Preprocessor  # of those that are not held out
     held: np.ndarray
     part: EpochPart | None  # what is done of the first epoch
+    parts: BatchParts
     progress: Callable[[TrainProgress], None] | None
     should_stop: Callable[[], bool] | None
 
@@ -201,6 +203,7 @@ def _begin(
         trained=part,
         held=held,
         part=done,
+        parts=BatchParts(fabric),
         progress=progress,
         should_stop=should_stop,
     )
@@ -271,7 +274,7 @@ def _train_epoch(
         session.optimizer.param_groups[0]["lr"] = rates["learning_rate"]
         session.optimizer.zero_grad(set_to_none=True)
         with fabric.no_backward_sync(session.model):
-            losses.add(training_step(fabric, session.model, batch, config, beta=rates["beta"], noise=noise))
+            losses.add(session.parts(training_step, session.model, batch, config, beta=rates["beta"], noise=noise))
         sum_gradients(fabric, session.network)
         session.optimizer.step()
         if len(losses) % max(1, len(choices) // 10) == 0 or len(losses) == len(choices):

@@ -13,10 +13,12 @@ from jaxtyping import Float32
 
 from tomodrgn.imaging import fourier, grid
 from tomodrgn.model.linear import LinearSubspace
+from tomodrgn.model.published_decoder import PublishedDecoder
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.training.devices import default_device
 from tomodrgn.training.embed import load_model
 from tomodrgn.training.linear_run import load_subspace
+from tomodrgn.training.published_run import load_published
 from tomodrgn.training.run import Run
 
 __all__ = ["MapDecoder", "decode_volumes"]
@@ -80,7 +82,9 @@ class MapDecoder:
         else:
             self._decode = partial(
                 decode_volumes,
-                load_model(run, epoch).to(device if isinstance(device, torch.device) else default_device(device)),
+                (load_published if run.kind == "published" else load_model)(run, epoch).to(
+                    device if isinstance(device, torch.device) else default_device(device)
+                ),
                 box_px=self.box_px,
                 max_radius=run.preprocess_config.max_radius,
                 scale=scale,
@@ -94,7 +98,7 @@ class MapDecoder:
 
 @torch.no_grad()
 def decode_volumes(
-    model: TiltSeriesVae,
+    model: TiltSeriesVae | PublishedDecoder,
     points: Float32[np.ndarray, "v z"],
     *,
     box_px: int,

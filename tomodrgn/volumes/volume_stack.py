@@ -118,7 +118,20 @@ class VolumeStack:
         table = folder / "volumes.csv"
         if not table.is_file():
             raise FileNotFoundError(f"Got {folder}, which has no volumes.csv. Give a folder of `tomodrgn generate`.")
-        labels = pd.read_csv(table, dtype={"name": str, "particle_id": str, "file": str}).set_index("name")
+        try:
+            labels = pd.read_csv(
+                table, dtype={"name": str, "particle_id": str, "file": str}, keep_default_na=False, na_values=[""]
+            )
+        except ValueError as error:  # those of pandas are of this kind
+            raise ValueError(f"Got {table}, expected a table in CSV ({error}). Generate the maps again.") from error
+        if not {"name", "file"} <= set(labels) or labels.empty:
+            raise ValueError(
+                f"Got {table} with {len(labels)} rows and the columns {', '.join(map(str, labels))}, expected maps "
+                "with the columns name and file. Generate the maps again."
+            )
+        labels = labels.set_index("name")
+        check_map_names(labels.index.fillna(""), str(table))
+        check_map_names(labels["file"].fillna(""), str(table))  # no name leads out of the folder
         read = [mrc.read_volume(folder / name) for name in labels.pop("file")]
         if len({volume.shape for volume, _ in read}) != 1:
             raise ValueError(f"Got maps of several sizes in {folder}, expected one. Generate them again.")

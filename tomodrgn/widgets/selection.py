@@ -223,14 +223,18 @@ class Selection(traitlets.HasTraits):
             raise FileNotFoundError(
                 f"Got selection {name!r} of run {run.folder}, expected one that is there: {names}. Choose one of these."
             )
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except ValueError as error:  # those of pandas are of this kind
+            raise ValueError(f"Got {path}, expected a CSV file ({error}). Save the selection again.") from error
         if "particle_id" not in table:
             raise ValueError(
                 f"Got {path} with the columns {', '.join(map(str, table))}, expected particle_id. Rename one."
             )
+        story = _story(path.with_suffix(".json"))
+        _refuse_others(table["particle_id"], self._known, f"this view, in selection {path}")
         self.set(table["particle_id"], made_by=f"selection {name} of {run.folder}")
-        record = path.with_suffix(".json")
-        return json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        return story
 
     # --- looking ---
 
@@ -256,6 +260,19 @@ class Selection(traitlets.HasTraits):
         _refuse_others(wanted, self._known, "this view")
         rows = self._known.get_indexer(pd.Index(wanted))
         return tuple(self._known[sorted(set(rows.tolist()))])
+
+
+def _story(path: Path) -> dict[str, Any]:
+    """How a selection was made; empty if that was not kept."""
+    if not path.is_file():
+        return {}
+    try:
+        story = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(story, dict):
+            raise ValueError(f"it holds a {type(story).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Got {path}, expected the story of a selection ({error}). Remove that file.") from error
+    return story
 
 
 def _refuse_others(wanted: Iterable[str], known: Iterable[str], place: str) -> None:

@@ -19,7 +19,8 @@ from tomodrgn.training.command import command_line, command_of_run, source_argum
 from tomodrgn.training.job import TrainingJob, start_training
 from tomodrgn.training.lock import lock_holder
 from tomodrgn.training.pace import training_pace
-from tomodrgn.training.run import HISTORY_COLUMNS, Run
+from tomodrgn.training.run import Run
+from tomodrgn.training.run_files import HISTORY_COLUMNS
 from tomodrgn.widgets.config_form import ConfigForm
 from tomodrgn.widgets.epoch_view import EpochView
 from tomodrgn.widgets.fit_facts import FitFacts
