@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from tomodrgn.cli.inputs import InputOptions, read_column, read_ids, read_table
+from tomodrgn.cli.inputs import InputOptions, read_column, read_ids, read_table, slice_ends
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +110,7 @@ def filter_particles(
     choices = bool(particle_ids or tomogram or labels or keep or random_subset or by_image)
     if not (choices or add_latents or add_column or as_images):
         raise ValueError("Got no choice of particles or images, expected one, such as --particle-ids. See --help.")
-    order = _slice_ends(tilts)
+    order = slice_ends(tilts)
     options = InputOptions(
         datadir=datadir,
         dialect=dialect,
@@ -150,17 +150,6 @@ def _read(options: InputOptions, path: Path, *, by_image: bool, as_images: bool)
         if found is None or found.source.optimisation_set:
             raise
         return found
-
-
-def _slice_ends(text: str | None) -> tuple[int | None, int | None]:
-    """The ends of a slice A:B, either of which may be left out."""
-    if text is None:
-        return None, None
-    found = re.fullmatch(r"(\d*):(\d*)", text)
-    if found is None:
-        raise ValueError(f"Got --tilts {text}, expected A:B, such as 0:20 for the 20 images of least exposure.")
-    first, end = (int(number) if number else None for number in found.groups())
-    return first, end
 
 
 def _all_of(*choices: np.ndarray | None) -> np.ndarray | None:

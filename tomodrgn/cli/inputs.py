@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tomodrgn.training.run import Run
 
 __all__ = [
+    "ChoiceOptions",
     "DeviceOptions",
     "Devices",
     "Input",
@@ -30,6 +32,7 @@ __all__ = [
     "read_ids",
     "read_reference",
     "read_table",
+    "slice_ends",
 ]
 
 VOXEL_SIZE_TOLERANCE = 0.01
@@ -98,6 +101,52 @@ class InputOptions:
         from tomodrgn.particles.read import read_particles
 
         return read_particles(path, check_stacks=check_stacks, **self.keywords())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceOptions:
+    """Which particles and images of a file are used: those that all choices name."""
+
+    particle_ids: Path | None = None
+    """CSV with a column particle_id: use these particles only, in the order of the file."""
+    first: int | None = None
+    """Use so many particles only: the first of the file, or of those listed."""
+    max_dose: float | None = None
+    """Use images with an exposure of at most this, in e/A^2."""
+    tilts: str | None = None
+    """Use images A to B - 1 of each particle in order of exposure, written A:B, counted from 0."""
+
+    def of(self, particles: ParticleSet) -> ParticleSet:
+        """The chosen part of a set; the set itself if nothing is chosen.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If a particle of the list is unknown, or nothing is left.
+        """
+        from tomodrgn.particles.choice import up_to_dose, within_order
+
+        if self.particle_ids is not None:
+            particles = particles.subset(read_ids(self.particle_ids))
+        if self.first is not None:
+            if self.first < 1:
+                raise ValueError(f"Got --first {self.first}, expected 1 or more. Choose another number.")
+            particles = particles.subset(particles.particle_id[: self.first])
+        keep = within_order(particles, *slice_ends(self.tilts))
+        if self.max_dose is not None:
+            keep &= up_to_dose(particles, self.max_dose)
+        return particles if keep.all() else particles.subset_images(keep)
+
+
+def slice_ends(text: str | None) -> tuple[int | None, int | None]:
+    """The ends of a slice A:B, either of which may be left out."""
+    if text is None:
+        return None, None
+    found = re.fullmatch(r"(\d*):(\d*)", text)
+    if found is None:
+        raise ValueError(f"Got --tilts {text}, expected A:B, such as 0:20 for the 20 images of least exposure.")
+    first, end = (int(number) if number else None for number in found.groups())
+    return first, end
 
 
 def linear_options(

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from tomodrgn.cli.inputs import (
+    ChoiceOptions,
     DeviceOptions,
     Devices,
     Input,
@@ -38,6 +39,7 @@ def train(
     preprocess: Annotated[PreprocessConfig | None, Flat] = None,
     training: Annotated[TrainConfig | None, Flat] = None,
     data: Input = None,
+    choice: Annotated[ChoiceOptions | None, Flat] = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -63,12 +65,13 @@ def train(
 
     linear = linear_options(model, vae, linear, resume=resume)
     stop = stop_on_terminate()
+    used = (choice or ChoiceOptions()).of((data or InputOptions()).read(particles))
     if linear is not None:
         from tomodrgn.training.linear_run import fit_linear
 
         with stage_bar("fitting") as tell:
             fitted = fit_linear(
-                (data or InputOptions()).read(particles),
+                used,
                 run,
                 linear,
                 preprocess=preprocess,
@@ -81,7 +84,7 @@ def train(
         return
     with ProgressBar("training") as progress:
         finished = train_run(
-            (data or InputOptions()).read(particles),
+            used,
             run,
             model=vae,
             preprocess=preprocess,

@@ -53,6 +53,7 @@ from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
+from tomodrgn.particles.write_back import kept_rows
 from tomodrgn.training import run_files
 from tomodrgn.training.lock import LOCK
 from tomodrgn.training.particle_table import particle_table
@@ -97,9 +98,12 @@ class Run:
         ------
         FileExistsError
             If the folder holds a run (and `overwrite` is False), or files that are not a run.
+        ValueError
+            If images were taken out of particles whose stacks cannot be cut; nothing is removed then.
         """
         folder = Path(folder)
         check_new_run(folder, overwrite=overwrite)
+        kept_rows(particles)  # if that part of the file cannot be written, an earlier run stays
         _clear(folder)
         source = particles.source
         settings = {

@@ -1,0 +1,71 @@
+"""`tomodrgn train` takes a part of the particles and of their images; the run keeps that part, and goes on with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tomodrgn as td
+from tomodrgn.cli import run_command
+
+TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
+TINY += ["--encoder-grid", "5", "--max-radius", "0.2", "--batch-size", "4"]
+
+
+@pytest.mark.parametrize(("dialect", "tilts"), [("warp", 4), ("warptools", None)])
+def test_listed_particles_and_early_tilts_are_trained_on_and_kept_by_the_run(tmp_path, dialect, tilts):
+    particles = td.simulate_particles(
+        tmp_path / "data", n_particles=9, n_tilts=7, missing_tilts=2, box_px=16, dialect=dialect
+    )
+    listed = tmp_path / "ids.csv"
+    listed.write_text("particle_id\n" + "\n".join(particles.particle_id[[7, 1, 4, 5, 2, 8]]) + "\n")
+    choice = ["--particle-ids", str(listed), "--first", "5", *(["--tilts", f"0:{tilts}"] if tilts else [])]
+    command = ["train", str(particles.source.path), str(tmp_path / "run"), *TINY]
+    assert run_command([*command, *choice, "--epochs", "1"]) == 0
+    run = td.Run.open(tmp_path / "run")
+    wanted = particles.particle_id[[1, 2, 4, 5, 7]].tolist()
+    assert run.latents().particle_id.tolist() == wanted
+    assert run.particles.particle_id.tolist() == wanted
+    # Of each particle the images of least exposure, and no others.
+    own = {name: at for at, name in enumerate(particles.particle_id)}
+    for name, first, end in zip(wanted, run.particles.offsets[:-1], run.particles.offsets[1:], strict=True):
+        rows = slice(particles.offsets[own[name]], particles.offsets[own[name] + 1])
+        lowest = np.sort(particles.dose_e_per_angst2[rows])[:tilts]
+        np.testing.assert_allclose(np.sort(run.particles.dose_e_per_angst2[first:end]), lowest, rtol=1e-5)
+    assert run_command([*command, "--epochs", "2", "--resume"]) == 2
+    assert run_command([*command, *choice, "--epochs", "2", "--resume"]) == 0
+    assert td.Run.open(run.folder).epochs == [1, 2]
+
+
+def test_stacks_that_cannot_be_cut_are_told_with_the_cure_and_an_earlier_run_stays(tmp_path, capsys):
+    particles = td.simulate_particles(tmp_path / "data", n_particles=4, n_tilts=5, box_px=16, dialect="warptools")
+    command = ["train", str(particles.source.path), str(tmp_path / "run"), *TINY, "--epochs", "1"]
+    assert run_command([*command, "--tilts", "0:3"]) == 2
+    assert "--as-images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert run_command(command) == 0
+    assert run_command([*command, "--tilts", "0:3", "--overwrite"]) == 2
+    assert td.Run.open(tmp_path / "run").epochs == [1]
+
+
+def test_images_up_to_an_exposure(small_particles, tmp_path):
+    dose = float(np.median(small_particles.dose_e_per_angst2))
+    command = ["train", str(small_particles.source.path), str(tmp_path / "run"), *TINY, "--epochs", "1"]
+    assert run_command([*command, "--max-dose", str(dose)]) == 0
+    kept = td.Run.open(tmp_path / "run").particles
+    assert kept.n_images == int((small_particles.dose_e_per_angst2 <= dose).sum())
+    assert kept.dose_e_per_angst2.max() <= dose
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--first", "0"], "Got --first 0, expected 1 or more"),
+        (["--tilts", "3"], "Got --tilts 3, expected A:B"),
+        (["--max-dose", "-1"], "leaves none of the 12 particles"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused(small_particles, tmp_path, capsys, options, words):
+    assert run_command(["train", str(small_particles.source.path), str(tmp_path / "run"), *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
