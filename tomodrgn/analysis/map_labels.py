@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 
 from tomodrgn.io.atomic import replacing
+from tomodrgn.particles.particle_set import ParticleSet
+from tomodrgn.particles.write_back import write_particles
 from tomodrgn.training.run import Run
 
-__all__ = ["LABELS_FILE", "label_particles", "labels_of_maps", "particles_of_maps", "read_labels", "save_labels"]
+__all__ = [
+    "LABELS_FILE",
+    "label_particles",
+    "labels_of_maps",
+    "particles_of_maps",
+    "read_labels",
+    "save_labels",
+    "write_labelled",
+]
 
 LABELS_FILE = "labels.csv"
+LABEL_COLUMN = "tomodrgnLabel"
 
 
 def particles_of_maps(maps: pd.DataFrame, clusters: pd.Series | None = None) -> pd.Series:
@@ -157,3 +169,32 @@ def read_labels(run: Run) -> pd.Series:
         )
     found = table.set_index("particle_id")["label"]
     return found[found != ""]
+
+
+def write_labelled(
+    particles: ParticleSet, labels: pd.Series, path: Path | str, *, only: str | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Write particles with their labels in the column ``tomodrgnLabel``, empty where there is none.
+
+    Parameters
+    ----------
+    labels
+        Of particles of the set, indexed by particle_id; see `label_particles`.
+    only
+        Write particles with this label alone.
+
+    Returns
+    -------
+    The files written.
+
+    Raises
+    ------
+    FileExistsError, KeyError, ValueError
+        See `write_particles`; or if no particle has the label.
+    """
+    if only is not None:
+        if only not in set(labels):
+            raise ValueError(f"Got label {only!r}, expected one of {sorted(set(labels))}. Label some maps so.")
+        particles = particles.subset(labels.index[labels == only])
+    column = labels.reindex(particles.particle_id).fillna("").rename(LABEL_COLUMN)
+    return write_particles(particles, path, columns=column.to_frame(), overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Histogram of any column: the chosen particles against all."""
+"""Histogram of any column: the chosen particles against all; and a choice by its values."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import traitlets
 
 from tomodrgn import plots
 from tomodrgn.widgets.selection import Selection
+from tomodrgn.widgets.value_chooser import ValueChooser
 
 __all__ = ["ColumnHistogram"]
 
 
 class ColumnHistogram(ipywidgets.VBox):
-    """How a column is spread over the chosen particles, and over all.
+    """How a column is spread over the chosen particles, and over all; a range of it, or a value, can be chosen.
 
     Parameters
     ----------
@@ -41,7 +42,9 @@ class ColumnHistogram(ipywidgets.VBox):
         self._choice.add_class("tomodrgn-histogram-column")
         self._picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="520px", height="260px"))
         self._picture.add_class("tomodrgn-histogram")
-        super().__init__([self._choice, self._picture], column=column)
+        self.chooser = ValueChooser(table, selection, column)
+        super().__init__([self._choice, self._picture, self.chooser], column=column)
+        traitlets.dlink((self, "column"), (self.chooser, "column"))
         ipywidgets.link((self, "column"), (self._choice, "value"))
         selection.observe(self._draw, names="particle_ids")
 
@@ -53,7 +56,7 @@ class ColumnHistogram(ipywidgets.VBox):
     @table.setter
     def table(self, table: pd.DataFrame) -> None:
         column = self.column
-        self._table = table
+        self._table = self.chooser.table = table
         self._choice.options = [str(name) for name in table]
         self.column = column if column in table else str(table.columns[0])
         self._draw()

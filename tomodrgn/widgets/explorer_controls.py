@@ -1,4 +1,4 @@
-"""Controls of the LatentExplorer: each is linked to one of its traits."""
+"""Controls of the LatentExplorer, each linked to one of its traits, and where they are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,43 @@ from typing import Any
 
 import ipywidgets
 
-__all__ = ["axis_controls", "click_controls", "style_controls"]
+from tomodrgn.widgets.in_place import shown_in
+
+__all__ = ["axis_controls", "click_controls", "explorer_layout", "style_controls"]
 
 NARROW = {"description_width": "50px"}
+
+
+FOLDS = ("Style", "Histogram of a column", "Table of the chosen particles", "Three columns")
+
+
+def explorer_layout(explorer: Any) -> list[ipywidgets.Widget]:
+    """Where everything is: axes, points beside maps, what is chosen, and folds."""
+    note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="28px"))
+    note.add_class("tomodrgn-explorer-note")
+    ipywidgets.dlink((explorer, "message"), (note, "value"), shown_in)
+    parts = [style_controls(explorer), explorer.histogram, explorer.chosen_table, explorer.space]
+    folded = ipywidgets.Accordion(parts, titles=FOLDS, selected_index=None)
+    folded.add_class("tomodrgn-folds")
+    for number, part in ((1, explorer.histogram), (2, explorer.chosen_table)):
+        ipywidgets.dlink((folded, "selected_index"), (part, "active"), lambda opened, number=number: opened == number)
+    wrap = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
+    clicks = [*click_controls(explorer), note] if explorer.maps is not None else [note]
+    half = {"flex": "1 1 420px", "min_width": "300px"}
+    points = ipywidgets.VBox(
+        [explorer.scatter.show(), ipywidgets.HBox(clicks, layout=wrap)], layout=ipywidgets.Layout(**half)
+    )
+    pictures = [points]
+    if explorer.maps is not None:
+        explorer.maps.layout = ipywidgets.Layout(**half)
+        pictures.append(explorer.maps)
+    return [
+        ipywidgets.HBox([*explorer._axes, explorer._umap_button], layout=wrap),
+        ipywidgets.HBox(pictures, layout=ipywidgets.Layout(flex_flow="row wrap")),
+        explorer.chooser,
+        explorer.bar,
+        folded,
+    ]
 
 
 def axis_controls(explorer: Any) -> list[ipywidgets.Dropdown]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,16 +13,19 @@ import traitlets
 from tomodrgn.analysis.paths import latent_path
 from tomodrgn.analysis.umap_job import UmapJob
 from tomodrgn.training.run import Run
+from tomodrgn.widgets.chosen_table import ChosenTable
 from tomodrgn.widgets.colours import can_be_axis
 from tomodrgn.widgets.column_histogram import ColumnHistogram
-from tomodrgn.widgets.explorer_controls import axis_controls, click_controls, style_controls
+from tomodrgn.widgets.explorer_controls import axis_controls, explorer_layout
 from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, explorer_table, path_on_axes, same_signs, varied_columns
-from tomodrgn.widgets.in_place import shown_in
 from tomodrgn.widgets.latent_scatter import LatentScatter
+from tomodrgn.widgets.latent_scatter_3d import LatentScatter3d
+from tomodrgn.widgets.latest_work import LatestWork, Outdated, told
 from tomodrgn.widgets.map_panel import MapPanel
 from tomodrgn.widgets.selection import Selection
 from tomodrgn.widgets.selection_bar import SelectionBar
 from tomodrgn.widgets.umap_button import UmapButton
+from tomodrgn.widgets.value_chooser import ValueChooser
 
 __all__ = ["LatentExplorer"]
 
@@ -83,6 +85,13 @@ class LatentExplorer(ipywidgets.VBox):
         The chosen particles; `ParticleSet.subset` takes it.
     bar
         The controls below; ``explorer.bar.query = "z1 > 0"`` chooses by a condition on the table.
+    chooser
+        Chooses all particles of a value, or of a range, of the column that colours: ``explorer.chooser.value = "50S"``,
+        then ``explorer.chooser.choose()``.
+    space
+        Three columns in space: ``explorer.space.z = "PC3"``.
+    histogram, chosen_table
+        In the folds below.
     maps
         The panel of maps (MapPanel), or None.
     table
@@ -139,7 +148,7 @@ class LatentExplorer(ipywidgets.VBox):
             )
         self.colours = varied_columns(self.table)
         self.axes = [name for name in self.colours if can_be_axis(self.table[name])]
-        self._names, self._quiet, self._ready = pd.Index(names), False, False
+        self._names, self._quiet, self._ready = pd.Index(names, dtype=object), False, False
         self._path_points: pd.DataFrame | None = None
         self._path_start = ""
         self._latents = opened.latents(epoch)
@@ -159,39 +168,19 @@ class LatentExplorer(ipywidgets.VBox):
         self.bar = SelectionBar(shared, self.table.set_axis(self._names), opened, epoch=number)
         self.maps = MapPanel(opened, number, height=height - 110) if maps else None
         self.histogram = ColumnHistogram(self.bar.table, shared, self.colour)
-        self.children = self._layout()
+        self.chooser = ValueChooser(self.bar.table, shared, self.colour)
+        self.chosen_table = ChosenTable(self.bar.table, shared)
+        self.space = LatentScatter3d(self.bar.table, self.axes, shared, x=self.x, y=self.y, colour=self.colour)
+        self._paths = LatestWork("LatentExplorer", lambda error: self._say(told(error)))
+        self._umap_button = UmapButton(self._latents, self._take_umap)
+        self._umap_button.disabled = "UMAP1" in self.axes or self._latents.z_dim < 3
+        self._axes = axis_controls(self)
+        self.children = explorer_layout(self)
+        traitlets.dlink((self, "colour"), (self.chooser, "column"))
         self._ready = True
         self.scatter.widget.observe(self._lassoed, names="selection")
         self.selection.observe(self._show_selection, names="particle_ids")
         self._show_selection()
-
-    def _layout(self) -> list[ipywidgets.Widget]:
-        self._umap_button = UmapButton(self._latents, self._take_umap)
-        self._umap_button.disabled = "UMAP1" in self.axes or self._latents.z_dim < 3
-        self._axes = axis_controls(self)
-        note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="28px"))
-        note.add_class("tomodrgn-explorer-note")
-        ipywidgets.dlink((self, "message"), (note, "value"), shown_in)
-        folded = ipywidgets.Accordion(
-            [style_controls(self), self.histogram], titles=("Style", "Histogram of a column"), selected_index=None
-        )
-        ipywidgets.dlink((folded, "selected_index"), (self.histogram, "active"), lambda opened: opened == 1)
-        wrap = ipywidgets.Layout(flex_flow="row wrap")
-        clicks = [*click_controls(self), note] if self.maps is not None else []
-        points = ipywidgets.VBox(
-            [self.scatter.show(), ipywidgets.HBox(clicks, layout=wrap)],
-            layout=ipywidgets.Layout(flex="1 1 420px", min_width="300px"),
-        )
-        pictures = [points]
-        if self.maps is not None:
-            self.maps.layout = ipywidgets.Layout(flex="1 1 420px", min_width="300px")
-            pictures.append(self.maps)
-        return [
-            ipywidgets.HBox([*self._axes, self._umap_button], layout=wrap),
-            ipywidgets.HBox(pictures, layout=wrap),
-            self.bar,
-            folded,
-        ]
 
     # --- what can be typed ---
 
@@ -238,9 +227,9 @@ class LatentExplorer(ipywidgets.VBox):
                 self.table[name] = values
             else:
                 self.table.insert(0 if first else len(self.table.columns), name, values)
-        self.bar.table = self.histogram.table = self.table.set_axis(self._names)
         self.colours = varied_columns(self.table)
         self.axes = [name for name in self.colours if can_be_axis(self.table[name])]
+        self._share_table()
         x, y, colour = self.x, self.y, self.colour
         for choice, options in zip(self._axes, (self.axes, self.axes, self.colours), strict=True):
             choice.options = options
@@ -262,6 +251,7 @@ class LatentExplorer(ipywidgets.VBox):
     def _move(self, change: dict) -> None:
         if self._ready:
             self._points.move(**{change["name"]: change["new"]})
+            self.space.set_trait(change["name"], change["new"])
             self._annotate()
 
     @traitlets.observe("colour", "colour_limits", "log_colour")
@@ -274,6 +264,7 @@ class LatentExplorer(ipywidgets.VBox):
             return
         try:
             self._points.paint(self.colour, limits, log=self.log_colour)
+            self.space.colour = self.colour
         except ValueError as error:
             self._say(str(error))
         else:
@@ -299,7 +290,7 @@ class LatentExplorer(ipywidgets.VBox):
         kept = [name for name in self.table if name not in table]  # such as UMAP, which stays that of its epoch
         self.table = table.join(self.table[kept])
         self._latents = self._umap_button.latents = self.run.latents(self.epoch)
-        self.bar.table = self.histogram.table = self.table.set_axis(self._names)
+        self._share_table()
         self.bar.epoch = self.epoch
         self._points.renew(self.table)
         for axis in ("x", "y"):
@@ -308,6 +299,12 @@ class LatentExplorer(ipywidgets.VBox):
         if self.maps is not None:
             self.maps.epoch = self.epoch
         self._annotate()
+
+    def _share_table(self) -> None:
+        shared = self.table.set_axis(self._names)
+        for part in (self.bar, self.histogram, self.chooser, self.chosen_table):
+            part.table = shared
+        self.space.renew(shared, self.axes)
 
     # --- choosing ---
 
@@ -319,10 +316,10 @@ class LatentExplorer(ipywidgets.VBox):
             self._show_selection()
             self._clicked(str(self._names[rows[0]]))
         else:
-            self.selection.set(self._names[rows], made_by="lasso" if len(rows) > 1 else "click")
+            self.selection.set(self._names[rows].tolist(), made_by="lasso" if len(rows) > 1 else "click")
 
     def _show_selection(self, change: dict | None = None) -> None:
-        rows = self._names.get_indexer(pd.Index(self.selection.particle_ids))
+        rows = self._names.get_indexer(pd.Index(self.selection.particle_ids, dtype=object))
         self._quiet = True
         try:
             self._points.mark(rows)
@@ -371,18 +368,15 @@ class LatentExplorer(ipywidgets.VBox):
             self._annotate()
             return
         self._say("looking for the path ...")
-        threading.Thread(target=self._path_found, name="LatentExplorer", daemon=True).start()
+        self._paths.ask(self._path_found)
 
-    def _path_found(self) -> None:
+    def _path_found(self, outdated: Outdated) -> None:
         """Work of a thread: the graph of many particles takes a while."""
-        ends, kind, n_points = self.path, self.path_kind, self.path_points
-        try:
-            table = latent_path(self._latents, ends, through_particles=kind == PATH_KINDS[1], n_points=n_points)
-        except (ValueError, KeyError) as error:
-            self._say(str(error.args[0]))
+        ends = self.path
+        through = self.path_kind == PATH_KINDS[1]
+        table = latent_path(self._latents, ends, through_particles=through, n_points=self.path_points)
+        if outdated():
             return
-        if (ends, kind, n_points) != (self.path, self.path_kind, self.path_points):
-            return  # another was asked for meanwhile
         self._path_points = table
         self._annotate()
         self._say("")

@@ -12,15 +12,9 @@ import pandas as pd
 import traitlets
 from PIL import Image
 
-from tomodrgn.analysis.map_labels import (
-    label_particles,
-    labels_of_maps,
-    particles_of_maps,
-    read_labels,
-    save_labels,
-)
+from tomodrgn.analysis import map_labels
+from tomodrgn.analysis.map_labels import label_particles, particles_of_maps
 from tomodrgn.particles.particle_set import ParticleSet
-from tomodrgn.particles.write_back import write_particles
 from tomodrgn.plots.surfaces import render_surface, sigma_units, surface_level
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.volume_stack import VolumeStack
@@ -33,7 +27,6 @@ from tomodrgn.widgets.volume_viewer import VolumeViewer
 
 __all__ = ["VolumeGallery"]
 
-LABEL_COLUMN = "tomodrgnLabel"
 SETTLE_SECONDS = 0.25  # a level that moves is drawn when it has rested so long
 
 
@@ -117,6 +110,7 @@ class VolumeGallery(ipywidgets.VBox):
             selection = Selection(known if self.run is None else self.run.latents().particle_id)
         self.selection = selection
         super().__init__()
+        selection.observe(self._count, names="particle_ids")
         self.add_class("tomodrgn-gallery")
         self.controls = gallery_controls(self)
         self._grid = ipywidgets.Box(layout=ipywidgets.Layout(flex_flow="row wrap", min_height=f"{tile_px + 80}px"))
@@ -202,11 +196,9 @@ class VolumeGallery(ipywidgets.VBox):
                 "clusters of its particles."
             )
         first, self.stack, self.members = self.stack is None, stack, members
-        counts = members.value_counts()
         tiles = {}
         for name in stack.names:
-            note = f"{counts[name]}" if name in counts and clusters is not None else ""
-            tile = MapTile(name=name, note=note, size_px=self._tile_px)
+            tile = MapTile(name=name, size_px=self._tile_px)
             tile.on_open(self._open)
             tile.observe(self._tile_changed, names=["ticked", "label"])
             tiles[name] = tile
@@ -219,6 +211,7 @@ class VolumeGallery(ipywidgets.VBox):
         self.labels = {name: label for name, label in self.labels.items() if name in tiles}
         self.ticked = tuple(name for name in self.ticked if name in tiles)
         self._show_state()
+        self._count()
         self._draw()
         if self.opened not in tiles:
             self.opened = ""
@@ -303,6 +296,13 @@ class VolumeGallery(ipywidgets.VBox):
         finally:
             self._quiet = False
 
+    def _count(self, change: dict | None = None) -> None:
+        """Tell on each tile how many particles its map has, and how many of them are chosen."""
+        chosen = self.members[self.members.index.isin(self.selection.particle_ids)].value_counts()
+        for name, number in self.members.value_counts().items():
+            some = f"{chosen[name]} of " if name in chosen else ""
+            self.tiles[str(name)].note = f"{some}{number}"
+
     def _tile_changed(self, change: dict) -> None:
         if self._quiet:
             return
@@ -331,10 +331,6 @@ class VolumeGallery(ipywidgets.VBox):
     def save(self, *, overwrite: bool = False) -> str:
         """Keep the labels in the run: column `label` of `Run.table`, and a file for ``tomodrgn filter --labels``.
 
-        Returns
-        -------
-        Path of the file.
-
         Raises
         ------
         FileExistsError
@@ -342,7 +338,7 @@ class VolumeGallery(ipywidgets.VBox):
         ValueError
             If the gallery has no run.
         """
-        path = save_labels(self._own_run(), self.particle_labels, overwrite=overwrite)
+        path = map_labels.save_labels(self._own_run(), self.particle_labels, overwrite=overwrite)
         self._tell(f"labels of {len(self.particle_labels)} particles kept in {path}")
         return path
 
@@ -354,7 +350,7 @@ class VolumeGallery(ipywidgets.VBox):
         FileNotFoundError
             If the run has none.
         """
-        self.labels, mixed = labels_of_maps(self.members, read_labels(self._own_run()))
+        self.labels, mixed = map_labels.labels_of_maps(self.members, map_labels.read_labels(self._own_run()))
         some = f"; particles of {', '.join(mixed[:4])} bear several, so these have none" if mixed else ""
         self._tell(f"{len(self.labels)} maps have labels of the run{some}")
 
@@ -366,7 +362,7 @@ class VolumeGallery(ipywidgets.VBox):
         particles: ParticleSet | None = None,
         overwrite: bool = False,
     ) -> list[Path]:
-        """Write the particles of the run with their labels in the column ``tomodrgnLabel``, empty where there is none.
+        """Write the particles of the run with their labels; see `write_labelled`.
 
         Parameters
         ----------
@@ -374,25 +370,10 @@ class VolumeGallery(ipywidgets.VBox):
             Write particles with this label alone.
         particles
             The set to write; None is that of the run.
-
-        Returns
-        -------
-        The files written.
-
-        Raises
-        ------
-        FileExistsError, KeyError, ValueError
-            See `write_particles`; or if no particle has the label.
         """
         chosen = self._own_run().particles_without_images if particles is None else particles
-        found = self.particle_labels
-        if only is not None:
-            if only not in set(found):
-                raise ValueError(f"Got label {only!r}, expected one of {sorted(set(found))}. Label some maps so.")
-            chosen = chosen.subset(found.index[found == only])
-        column = found.reindex(chosen.particle_id).fillna("").rename(LABEL_COLUMN)
-        paths = write_particles(chosen, path, columns=column.to_frame(), overwrite=overwrite)
-        self._tell(f"{len(chosen)} particles written to {paths[0]}")
+        paths = map_labels.write_labelled(chosen, self.particle_labels, path, only=only, overwrite=overwrite)
+        self._tell(f"particles with their labels written to {paths[0]}")
         return paths
 
     def _own_run(self) -> Run:
