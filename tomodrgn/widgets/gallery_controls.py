@@ -8,8 +8,7 @@ from typing import Any
 
 import ipywidgets
 
-from tomodrgn.widgets.in_place import shown_in
-from tomodrgn.widgets.latest_work import told
+from tomodrgn.widgets.in_place import shown_in, told
 
 __all__ = ["GalleryControls", "gallery_controls"]
 

@@ -18,9 +18,10 @@ from tomodrgn.widgets.colours import can_be_axis
 from tomodrgn.widgets.column_histogram import ColumnHistogram
 from tomodrgn.widgets.explorer_controls import axis_controls, explorer_layout
 from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, explorer_table, path_on_axes, same_signs, varied_columns
+from tomodrgn.widgets.in_place import told
 from tomodrgn.widgets.latent_scatter import LatentScatter
 from tomodrgn.widgets.latent_scatter_3d import LatentScatter3d
-from tomodrgn.widgets.latest_work import LatestWork, Outdated, told
+from tomodrgn.widgets.latest_work import LatestWork, Outdated
 from tomodrgn.widgets.map_panel import MapPanel
 from tomodrgn.widgets.selection import Selection
 from tomodrgn.widgets.selection_bar import SelectionBar

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-__all__ = ["LatestWork", "told"]
+__all__ = ["LatestWork", "Outdated"]
 
 Outdated = Callable[[], bool]
 
@@ -75,9 +75,3 @@ class LatestWork:
                 work(lambda number=number: self._number != number)  # type: ignore[misc]
             except Exception as error:
                 self._failed(error)
-
-
-def told(error: Exception) -> str:
-    """An error as a message in place: it begins with "Got "."""
-    text = str(error.args[0]) if error.args else type(error).__name__
-    return text if text.startswith("Got ") else f"Got {type(error).__name__}: {error}"

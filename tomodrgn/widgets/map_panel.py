@@ -13,7 +13,7 @@ import traitlets
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.decoder import MapDecoder
 from tomodrgn.volumes.volume_stack import VolumeStack
-from tomodrgn.widgets.in_place import shown_in
+from tomodrgn.widgets.in_place import shown_in, told
 from tomodrgn.widgets.volume_viewer import VolumeViewer
 
 __all__ = ["MapPanel"]
@@ -159,7 +159,7 @@ class MapPanel(ipywidgets.VBox):
                 if stack is not None:
                     self._show(wish, stack)
             except Exception as error:
-                self.set_trait("message", _told(error))
+                self.set_trait("message", told(error))
 
     def _decoded(self, title: str, table: pd.DataFrame) -> VolumeStack | None:
         """The maps; None if something else was asked for meanwhile."""
@@ -195,8 +195,3 @@ class MapPanel(ipywidgets.VBox):
 
 def _points(values: np.ndarray, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f"z{i + 1}" for i in range(values.shape[1])], index=names)
-
-
-def _told(error: Exception) -> str:
-    text = str(error.args[0]) if error.args else type(error).__name__
-    return text if text.startswith("Got ") else f"Got {type(error).__name__}: {text}"

@@ -13,8 +13,8 @@ from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.tilt_images import TiltImages, rows_by_tilt, tilt_images
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.predict import ImagePredictor
-from tomodrgn.widgets.in_place import shown_in
-from tomodrgn.widgets.latest_work import LatestWork, Outdated, told
+from tomodrgn.widgets.in_place import shown_in, told
+from tomodrgn.widgets.latest_work import LatestWork, Outdated
 from tomodrgn.widgets.selection import Selection
 
 __all__ = ["ParticleViewer"]

@@ -281,7 +281,7 @@ def _story(path: Path) -> dict[str, Any]:
 def _rows(wanted: Iterable[str], known: Iterable[str], place: str) -> Int64[np.ndarray, " n"]:
     """Places of names among those known; a KeyError tells which are not."""
     names = list(wanted)
-    index = known if isinstance(known, pd.Index) else pd.Index(known, dtype=object)
+    index = known if isinstance(known, pd.Index) else pd.Index(list(known), dtype=object)
     rows = np.asarray(index.get_indexer(pd.Index(names, dtype=object)), dtype=np.int64)
     if (rows < 0).any():
         missing = [name for name, row in zip(names, rows, strict=True) if row < 0]

@@ -20,7 +20,8 @@ from tomodrgn.training.run import Run
 from tomodrgn.volumes.volume_stack import VolumeStack
 from tomodrgn.widgets.gallery_controls import gallery_controls
 from tomodrgn.widgets.gallery_maps import centre_maps
-from tomodrgn.widgets.latest_work import LatestWork, Outdated, told
+from tomodrgn.widgets.in_place import told
+from tomodrgn.widgets.latest_work import LatestWork, Outdated
 from tomodrgn.widgets.map_tile import MapTile
 from tomodrgn.widgets.selection import Selection
 from tomodrgn.widgets.volume_viewer import VolumeViewer
@@ -298,8 +299,8 @@ class VolumeGallery(ipywidgets.VBox):
 
     def _count(self, change: dict | None = None) -> None:
         """Tell on each tile how many particles its map has, and how many of them are chosen."""
-        chosen = self.members[self.members.index.isin(self.selection.particle_ids)].value_counts()
-        for name, number in self.members.value_counts().items():
+        chosen = self.members[self.members.index.isin(self.selection.particle_ids)].value_counts().to_dict()
+        for name, number in self.members.value_counts().to_dict().items():
             some = f"{chosen[name]} of " if name in chosen else ""
             self.tiles[str(name)].note = f"{some}{number}"
 
