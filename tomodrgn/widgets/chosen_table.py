@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import ipywidgets
 import pandas as pd
 import traitlets
@@ -12,6 +14,9 @@ __all__ = ["ChosenTable"]
 
 MOST_ROWS = 200
 FIRST_COLUMNS = 6
+STYLE = (
+    "<style>.tomodrgn-table td, .tomodrgn-table th {padding: 1px 10px; text-align: left; white-space: nowrap}</style>"
+)
 
 
 class ChosenTable(ipywidgets.HBox):
@@ -23,11 +28,13 @@ class ChosenTable(ipywidgets.HBox):
         One row a particle, indexed by particle_id.
     selection
         The choice.
+    columns
+        Those shown at first; None takes six.
 
     Attributes
     ----------
     columns
-        Names of the columns that are shown, in the order of the table; at first six.
+        Names of the columns that are shown, in the order of the table.
     active
         Whether it is drawn: one that cannot be seen need not be.
     """
@@ -35,7 +42,7 @@ class ChosenTable(ipywidgets.HBox):
     columns = traitlets.Tuple()
     active = traitlets.Bool(default_value=False)
 
-    def __init__(self, table: pd.DataFrame, selection: Selection) -> None:
+    def __init__(self, table: pd.DataFrame, selection: Selection, *, columns: Iterable[str] | None = None) -> None:
         self._table, self.selection = table, selection
         names = [str(name) for name in table]
         self._choice = ipywidgets.SelectMultiple(options=names, rows=10, layout=ipywidgets.Layout(width="200px"))
@@ -45,7 +52,7 @@ class ChosenTable(ipywidgets.HBox):
             [self._html], layout=ipywidgets.Layout(height="260px", overflow="auto", flex="1 1 300px", min_width="0")
         )
         place.add_class("tomodrgn-table")
-        super().__init__([self._choice, place], columns=tuple(names[:FIRST_COLUMNS]))
+        super().__init__([self._choice, place], columns=tuple(names[:FIRST_COLUMNS] if columns is None else columns))
         ipywidgets.link((self, "columns"), (self._choice, "value"))
         selection.observe(self._draw, names="particle_ids")
 
@@ -84,4 +91,4 @@ class ChosenTable(ipywidgets.HBox):
         more = len(self.selection) - MOST_ROWS
         note = f"<p>and {more} more</p>" if more > 0 else ""
         shown = self.shown.rename_axis("particle_id").reset_index()
-        self._html.value = shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format) + note
+        self._html.value = STYLE + shown.to_html(index=False, border=0, na_rep="", float_format="{:.4g}".format) + note

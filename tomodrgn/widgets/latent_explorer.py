@@ -170,7 +170,7 @@ class LatentExplorer(ipywidgets.VBox):
         self.maps = MapPanel(opened, number, height=height - 110) if maps else None
         self.histogram = ColumnHistogram(self.bar.table, shared, self.colour)
         self.chooser = ValueChooser(self.bar.table, shared, self.colour)
-        self.chosen_table = ChosenTable(self.bar.table, shared)
+        self.chosen_table = ChosenTable(self.bar.table, shared, columns=self.colours[:6])
         self.space = LatentScatter3d(self.bar.table, self.axes, shared, x=self.x, y=self.y, colour=self.colour)
         self._paths = LatestWork("LatentExplorer", lambda error: self._say(told(error)))
         self._umap_button = UmapButton(self._latents, self._take_umap)

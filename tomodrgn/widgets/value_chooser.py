@@ -78,7 +78,7 @@ class ValueChooser(ipywidgets.HBox):
 
     @staticmethod
     def _button(label: str, tooltip: str, act: Callable[[], None]) -> ipywidgets.Button:
-        made = ipywidgets.Button(description=label, tooltip=tooltip, layout=ipywidgets.Layout(width="70px"))
+        made = ipywidgets.Button(description=label, tooltip=tooltip, layout=ipywidgets.Layout(width="84px"))
         made.add_class(f"tomodrgn-value-{label.lower()}")
         made.on_click(lambda _: act())
         return made
