@@ -145,6 +145,20 @@ def test_cryosrpnt_with_everything(tmp_path: Path) -> None:
     np.testing.assert_allclose(particles.ctf.table()[3], [13099.8, 13000, 5, 90, 300, 2.7, 0.1], rtol=1e-6)
 
 
+def test_refined_b_factors_and_tilts_switched_off_are_reported(
+    warp: WarpSeries, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_particles(warp.path)
+    assert "that fall" not in caplog.text
+    assert "switched off" not in caplog.text
+    warp.rows["rlnCtfBfactor"] = ["-12", "-10", "-36", "-12", "-24"]
+    warp.rows["rlnCtfScalefactor"] = ["1", "0.0001", "0.77", "1", "0.00094"]
+    particles = read_particles(warp.write())
+    assert "that fall from one image of a particle to the next, first of 001_0000007 (1 particles" in caplog.text
+    assert "Got 2 images with rlnCtfScalefactor up to 0.001" in caplog.text
+    assert (particles.tilt_deg >= 89.9).tolist() == [False, True, False, False, True]
+
+
 def test_doubtful_values_are_reported(warp: WarpSeries, caplog: pytest.LogCaptureFixture) -> None:
     scale = [f"{x}" for x in (1.2, 0.5, 0.5, 0.5, 0.5)]
     warp.rows = warp.rows.assign(

@@ -333,6 +333,24 @@ def test_low_defocus_is_reported_for_visible_tilts_only(
     assert "Got 1 of 9 images" in caplog.text
 
 
+def test_tilts_that_no_particle_sees_may_hold_anything(warptools: WarpToolsSet) -> None:
+    plain = read_particles(warptools.path)
+    table = warptools.tomograms["T_2.tomostar"]
+    failed = {"rlnDefocusU": "nan", "rlnCtfScalefactor": "-1", "rlnTomoProjX": "[]", "rlnMicrographPreExposure": "x"}
+    hidden = table.copy()
+    hidden.loc[0, list(failed)] = list(failed.values())
+    warptools.tomograms["T_2.tomostar"] = hidden
+    again = read_particles(warptools.write())
+    for name in ("rotations", "tilt_deg", "dose_e_per_angst2", "image_scale", "shifts_px"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(plain, name), err_msg=name)
+    assert again.ctf is not None
+    assert plain.ctf is not None
+    np.testing.assert_array_equal(again.ctf.table(), plain.ctf.table())
+    hidden.loc[2, "rlnDefocusU"] = "nan"
+    with pytest.raises(ValueError, match=r"'nan' as _rlnDefocusU of row 3"):
+        read_particles(warptools.write())
+
+
 def test_exposures_may_be_absent(warptools: WarpToolsSet, caplog: pytest.LogCaptureFixture) -> None:
     for name in WarpToolsSet.ANGLES:
         warptools.tomograms[name] = warptools.tomograms[name].drop(columns="rlnMicrographPreExposure")

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 MOST_IMAGES = 2**31 - 1  # of a stack
+DROPPED_SCALE = 1e-3
 DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
 
 
@@ -98,6 +99,9 @@ def relion_rows(rows: SourceTable, dialect: str, options: ReadOptions) -> ImageR
         invert = bool(rows.numbers("tomodrgnInvert").any())
     else:
         dose, tilt = _doses(rows), _tilts_deg(scale, len(rows), rows.place)
+        if dialect == "warp":
+            _warn_of_refined_doses(rows, dose, particle_id)
+            _warn_of_dropped_tilts(scale, rows.place)
         invert = dialect == "warp" and not premultiplied
     return ImageRows(
         particle_id=particle_id,
@@ -243,6 +247,32 @@ def _doses(rows: SourceTable) -> Float64[np.ndarray, " n"]:
             "(exposure_weighting=False, --no-exposure-weighting).", rows.place,
         )  # fmt: skip
     return doses.clip(min=0.0)
+
+
+def _warn_of_refined_doses(rows: SourceTable, dose: Float64[np.ndarray, " n"], particle_id: np.ndarray) -> None:
+    """Warp writes the images of a particle by rising exposure, so others stem from B-factors that M refined."""
+    same = particle_id[1:] == particle_id[:-1]
+    falls = np.flatnonzero(same & (np.diff(dose) < 0))
+    if len(falls):
+        logger.warning(
+            "Got exposures (rlnCtfBfactor / -4) that fall from one image of a particle to the next, first of %s (%s "
+            "particles of %s), expected them to rise. If the B-factors were refined (M), they are no exposures: turn "
+            "exposure weights off (exposure_weighting=False, --no-exposure-weighting).",
+            particle_id[falls[0]], len(pd.unique(particle_id[falls])), rows.place,
+        )  # fmt: skip
+
+
+def _warn_of_dropped_tilts(scale: np.ndarray | None, place: str) -> None:
+    """Warp writes a weight of 0.0001 times the cosine for tilts that its user switched off."""
+    dropped = 0 if scale is None else int((scale <= DROPPED_SCALE).sum())
+    if dropped:
+        logger.warning(
+            "Got %s images with rlnCtfScalefactor up to %g in %s, Warp's mark of tilts switched off. They are read as "
+            "tilted by 90 degrees and weigh next to nothing. To leave them out, write a list of all images (`tomodrgn "
+            "info FILE --images IMAGES.csv`), take them off it (tilt_deg of 89.9 or more), and keep the rest "
+            "(`tomodrgn filter FILE OUT --images IMAGES.csv`).",
+            dropped, DROPPED_SCALE, place,
+        )  # fmt: skip
 
 
 def _tilts_deg(scale: np.ndarray | None, n_images: int, place: str) -> Float64[np.ndarray, " n"]:

@@ -18,7 +18,7 @@ from tomodrgn.particles.source_table import (
     with_optics,
 )
 from tomodrgn.particles.stack_files import SearchPlaces, StackFiles, find_stacks
-from tomodrgn.particles.tilt_series import local_defocus_axis, read_tilt_tables
+from tomodrgn.particles.tilt_series import find_tilt_tables, local_defocus_axis, read_tilt_tables
 
 __all__ = ["ANGLES", "SUBTOMOGRAM_ANGLES", "parse_mask", "particle_angles_deg", "read_optimisation_set"]
 
@@ -73,8 +73,9 @@ def read_optimisation_set(
     rows = with_optics(source)
     rows.require("rlnImageName", "rlnTomoName", *ANGLES, "rlnImagePixelSize")
     tomogram_of_row, names = rows.codes("rlnTomoName")
-    tilts = read_tilt_tables(source, names)
-    mask_of_row, visible = _masks(rows, tomogram_of_row, np.diff(tilts.start))
+    tables = find_tilt_tables(source, names)
+    mask_of_row, visible = _masks(rows, tomogram_of_row, np.array([len(table) for table in tables]))
+    tilts = read_tilt_tables(tables, _seen(tables, tomogram_of_row, mask_of_row, visible))
     shown = np.array([mask.sum() for mask in visible])[mask_of_row]
     if not shown.all():
         logger.warning("Left out %s particles of %s without a visible tilt.", (shown == 0).sum(), rows.path)
@@ -177,6 +178,16 @@ def _masks(rows: SourceTable, tomogram: np.ndarray, n_tilts: np.ndarray) -> tupl
             f"table of its tomogram {rows.text('rlnTomoName')[row]!r}. Use the tomograms file of the same export."
         )
     return codes, masks
+
+
+def _seen(
+    tables: list[SourceTable], tomogram: np.ndarray, mask: np.ndarray, visible: list[np.ndarray]
+) -> list[np.ndarray]:
+    """For each tomogram the tilts that one of its particles sees."""
+    seen = [np.zeros(len(table), dtype=bool) for table in tables]
+    for series, shown in np.unique(np.stack([tomogram, mask]), axis=1).T:
+        seen[series] |= visible[shown]
+    return seen
 
 
 def _visible_tilts(visible: list[np.ndarray], mask: np.ndarray, particle: np.ndarray, slot: np.ndarray) -> np.ndarray:

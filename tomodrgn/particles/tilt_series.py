@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from tomodrgn.imaging.pose import axis_rotation
 from tomodrgn.particles.particle_set import SourceStar
@@ -18,6 +18,7 @@ __all__ = [
     "PROJECTION",
     "TILT_SERIES_FILE",
     "TiltTables",
+    "find_tilt_tables",
     "local_defocus_axis",
     "read_tilt_tables",
     "signed_tilt_deg",
@@ -37,7 +38,7 @@ SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 
 @dataclass(frozen=True, kw_only=True)
 class TiltTables:
-    """Tilt images of one or several tomograms, one after another.
+    """Tilt images of one or several tomograms, one after another; NaN in rows that no particle sees.
 
     Parameters
     ----------
@@ -68,13 +69,13 @@ def tilt_series_blocks(tomograms: dict[str, pd.DataFrame]) -> dict[str, pd.DataF
     return {name: block for name, block in tomograms.items() if PROJECTION[0] in block or TILT_ANGLES[1] in block}
 
 
-def read_tilt_tables(source: SourceStar, names: np.ndarray) -> TiltTables:
-    """The tilt tables of the named tomograms.
+def find_tilt_tables(source: SourceStar, names: np.ndarray) -> list[SourceTable]:
+    """The tilt table of each named tomogram.
 
     Raises
     ------
     ValueError
-        If a tomogram has no table, a table lacks columns, or a cell is no number.
+        If a tomogram has no table.
     """
     blocks = {
         name: SourceTable(block, source.path, name) for name, block in tilt_series_blocks(source.tomograms).items()
@@ -86,7 +87,25 @@ def read_tilt_tables(source: SourceStar, names: np.ndarray) -> TiltTables:
             f"Got {len(missing)} tomograms in {source.particles_path} without a tilt table, first {missing[:3]}; the "
             f"tomograms file named in {source.path} has {list(blocks)[:3]}. Use the tomograms file of the same export."
         )
-    tables = [_tilt_table(blocks[name]) for name in names]
+    return [blocks[name] for name in names]
+
+
+def read_tilt_tables(found: list[SourceTable], seen: list[np.ndarray]) -> TiltTables:
+    """Numbers of tilt tables, of those rows that a particle sees: others may hold anything, such as failed fits.
+
+    Parameters
+    ----------
+    found
+        The tables, see `find_tilt_tables`.
+    seen
+        For each table, True for each of its rows that a particle sees.
+
+    Raises
+    ------
+    ValueError
+        If a table lacks columns, or a cell is no number.
+    """
+    tables = [_tilt_table(table, rows) for table, rows in zip(found, seen, strict=True)]
     return TiltTables(
         start=np.concatenate([[0], np.cumsum([len(table.dose) for table in tables])]),
         **{
@@ -105,7 +124,9 @@ def _own_table(tomogram: str, path: Path, blocks: dict[str, pd.DataFrame]) -> So
     return SourceTable(blocks[name], path, name)
 
 
-def _tilt_table(table: SourceTable) -> TiltTables:
+def _tilt_table(whole: SourceTable, seen: Bool[np.ndarray, " tilts"]) -> TiltTables:
+    # In place of a row that is not seen stands one that is, so that messages count rows as the file does.
+    table = whole.take(np.where(seen, np.arange(len(whole)), np.argmax(seen)))
     if table.has(*PROJECTION):
         rotations = np.stack([_vectors(table, column) for column in PROJECTION], axis=1)
         _refuse_skewed(rotations, table)
@@ -116,14 +137,15 @@ def _tilt_table(table: SourceTable) -> TiltTables:
     if not table.has("rlnMicrographPreExposure"):
         logger.warning("Got no rlnMicrographPreExposure in %s: exposures are unknown and taken as 0.", table.place)
     defocus = [table.numbers(column) for column in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")]
-    return TiltTables(
-        start=np.array([0, len(table)]),
-        rotations=rotations,
-        tilt_deg=signed_tilt_deg(rotations),
-        defocus=np.stack([*defocus, table.numbers("rlnPhaseShift", default=0.0)], axis=1),
-        scale=table.numbers("rlnCtfScalefactor", default=1.0),
-        dose=table.numbers("rlnMicrographPreExposure", default=0.0),
-    )
+    known = {
+        "rotations": rotations,
+        "tilt_deg": signed_tilt_deg(rotations),
+        "defocus": np.stack([*defocus, table.numbers("rlnPhaseShift", default=0.0)], axis=1),
+        "scale": table.numbers("rlnCtfScalefactor", default=1.0),
+        "dose": table.numbers("rlnMicrographPreExposure", default=0.0),
+    }
+    spread = {name: np.where(seen.reshape(-1, *[1] * (v.ndim - 1)), v, np.nan) for name, v in known.items()}
+    return TiltTables(start=np.array([0, len(whole)]), **spread)
 
 
 def _refuse_skewed(rotations: Float64[np.ndarray, "m 3 3"], table: SourceTable) -> None:
