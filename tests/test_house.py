@@ -46,6 +46,7 @@ OWN_ERRORS = {
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_CELL_LINES = 15
+OPENING, CLOSING = "**What you will learn.**", "**What was made.**"
 
 
 # --- the front door ------------------------------------------------------------------------------------------------
@@ -248,6 +249,13 @@ def notebook_faults(notebook: dict[str, Any]) -> list[str]:
     faults = []
     if not cells or kinds[0] != "markdown" or not text[0].startswith("# "):
         faults.append("the first cell is no title")
+    if OPENING not in text[0]:
+        faults.append(f"the first cell lacks {OPENING}")
+    if not text[-1].startswith(CLOSING) or "\n## Next\n" not in text[-1]:
+        faults.append(f"the last cell does not begin with {CLOSING} and go on to ## Next")
+    whole = "".join(text)
+    if "## Exercises" not in whole or whole.count("<details>") != whole.count("</details>"):
+        faults.append("no exercises, or a solution that is not closed")
     if (n := sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)) != 1:
         faults.append(f"{n} cells are tagged parameters, expected one")
     for i, (cell, source) in enumerate(zip(cells, text, strict=True)):
@@ -272,7 +280,14 @@ def markdown(source: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
 
-GOOD = [markdown("# Title"), code("seed = 0", metadata={"tags": ["parameters"]}), markdown("Add."), code("seed + 1")]
+GOOD = [
+    markdown("# Title\n\n**What you will learn.** Adding."),
+    code("seed = 0", metadata={"tags": ["parameters"]}),
+    markdown("Add."),
+    code("seed + 1"),
+    markdown("## Exercises\n\n1. Add.\n\n<details><summary>Solution</summary>\n\nAdd.\n</details>"),
+    markdown("**What was made.** A number.\n\n## Next\n\n[More](more.ipynb)"),
+]
 
 
 def test_good_notebook_has_no_faults() -> None:
@@ -282,13 +297,20 @@ def test_good_notebook_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("cells", "fault"),
     [
-        ([markdown("Title"), *GOOD[1:]], "no title"),
+        ([markdown("Title: **What you will learn.**"), *GOOD[1:]], "no title"),
+        ([markdown("# Title"), *GOOD[1:]], "What you will learn"),
         ([GOOD[0], *GOOD[2:]], "tagged parameters"),
-        ([*GOOD, code("1")], "no sentence"),
-        ([*GOOD, markdown("Long."), code("1\n" * 16)], "16 lines"),
-        ([*GOOD, markdown("Define."), code("def f():\n    pass")], "defines"),
-        ([*GOOD, markdown("Ran."), code("1", execution_count=3)], "outputs"),
-        ([*GOOD, markdown("Ran."), code("1", outputs=[{"output_type": "stream", "text": "1"}])], "outputs"),
+        ([*GOOD[:2], code("1"), *GOOD[2:]], "no sentence"),
+        ([*GOOD[:-1], markdown("Long."), code("1\n" * 16), GOOD[-1]], "16 lines"),
+        ([*GOOD[:-1], markdown("Define."), code("def f():\n    pass"), GOOD[-1]], "defines"),
+        ([*GOOD[:-1], markdown("Ran."), code("1", execution_count=3), GOOD[-1]], "outputs"),
+        (
+            [*GOOD[:-1], markdown("Ran."), code("1", outputs=[{"output_type": "stream", "text": "1"}]), GOOD[-1]],
+            "outputs",
+        ),
+        (GOOD[:-1], "go on to ## Next"),
+        ([*GOOD[:-2], GOOD[-1]], "no exercises"),
+        ([*GOOD[:-2], markdown("## Exercises\n\n<details>"), GOOD[-1]], "not closed"),
     ],
 )
 def test_notebook_faults_are_found(cells: list[dict[str, Any]], fault: str) -> None:
@@ -304,6 +326,57 @@ def test_notebooks_keep_the_rules() -> None:
 def test_notebooks_link_to_the_next() -> None:
     prose = {path.name: "".join(markdown_of(path)) for path in NOTEBOOKS}
     assert [name for name, following in pairwise(prose) if f"]({following})" not in prose[name]] == []
+
+
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "notebooks").glob("*.md")), *NOTEBOOKS]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Links to files that are not there, and to headings that their page does not have."""
+    broken = []
+    for target in LINK.findall(text):
+        name, _, anchor = target.partition("#")
+        if re.match(r"(https?|mailto):", target):
+            continue
+        page = folder / name if name else None
+        missing = page is not None and not page.is_file()
+        if missing or (anchor and anchor not in headings(page.read_text(encoding="utf-8") if page else text)):
+            broken.append(target)
+    return broken
+
+
+def headings(text: str) -> set[str]:
+    """Anchors of the headings of a Markdown page, as JupyterLab and code hosts make them."""
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = "\n\n".join(markdown_of(path)) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+    assert broken_links(text, path.parent) == []
+    for address in re.findall(r"doi\.org/(\S+?)\)", text):
+        assert re.fullmatch(r"10\.\d{4,}/\S+", address)
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("# A title, here\n")
+    text = "[a](page.md) [b](page.md#a-title-here) [c](https://example.org) [d](none.md) [e](page.md#other) [f](#none)"
+    assert broken_links(text, tmp_path) == ["none.md", "page.md#other", "#none"]
+
+
+def test_notebooks_link_to_nothing_outside_their_folder() -> None:
+    """`tomodrgn lab` copies notebooks and pages, and nothing around them."""
+    links = {path.name: LINK.findall("".join(markdown_of(path))) for path in NOTEBOOKS}
+    assert {name: [link for link in found if link.startswith("..")] for name, found in links.items()} == {
+        name: [] for name in links
+    }
+
+
+def test_markdown_is_spelled_right() -> None:
+    done = subprocess.run([sys.executable, "-m", "codespell_lib", *map(str, PAGES)], capture_output=True, text=True)
+    assert done.stdout + done.stderr == ""
 
 
 def markdown_of(path: Path) -> list[str]:

@@ -19,11 +19,12 @@ from tomodrgn.imaging.resolution import fourier_shell_correlation
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.simulate import read_truth, simulate_particles, truth_volumes
 from tomodrgn.training.linear_run import fit_linear
+from tomodrgn.training.run import Run
 from tomodrgn.training.train import TrainProgress, train
 from tomodrgn.volumes.backproject import Reconstruction, backproject
 from tomodrgn.volumes.generate import generate_volumes
 
-__all__ = ["DemoResult", "run_demo"]
+__all__ = ["DemoResult", "example_run", "run_demo"]
 
 STATES = 3
 
@@ -149,6 +150,57 @@ def run_demo(
     fsc.to_csv(folder / "fsc.csv")
     return DemoResult(
         folder=folder, linear_rand_index=linear_index, adjusted_rand_index=index, fsc=fsc, seconds=seconds
+    )
+
+
+def example_run(
+    folder: Path | str = "example", *, seed: int = 0, tell: Callable[[str], None] = lambda line: None
+) -> Run:
+    """A small finished run to open a notebook with: simulated and trained at the first call, opened by later ones.
+
+    200 particles of three states in four tomograms, up to 15 tilts each (an optimisation set of WarpTools), an
+    autoencoder of 8 epochs that started from the linear model, a tenth of the tilts held out.
+
+    Parameters
+    ----------
+    folder
+        Holds ``data``, ``linear`` (a run, too) and ``run``.
+    seed
+        Seed of the simulation and the trainings.
+    tell
+        Called with a line at the start of every step.
+
+    Raises
+    ------
+    FileExistsError
+        If one of the three is there and is something else.
+
+    Examples
+    --------
+    >>> run = example_run("example")  # doctest: +SKIP
+    >>> run.latents().z_dim  # doctest: +SKIP
+    4
+    """
+    folder = Path(folder)
+    if (folder / "run/run.json").is_file() and (run := Run.open(folder / "run")).status.get("state") == "finished":
+        return run
+    tell(f"making a small example in {folder} (a minute or two) ...")
+    particles = simulate_particles(
+        folder / "data", n_particles=200, n_tilts=15, snr=0.1, mass_difference=0.2, dialect="warptools",
+        premultiplied=False, tomograms=True, seed=seed, overwrite=True,
+    )  # fmt: skip
+    preprocess = PreprocessConfig(max_radius=0.25)
+    linear = fit_linear(
+        particles, folder / "linear", preprocess=preprocess, training=TrainConfig(seed=seed), overwrite=True
+    )
+    tell("training ...")
+    return train(
+        particles,
+        folder / "run",
+        model=VaeConfig(z_dim=4, decoder_dim=128),
+        preprocess=preprocess,
+        training=TrainConfig(epochs=8, held_out_fraction=0.1, start_from=str(linear.folder), seed=seed),
+        overwrite=True,
     )
 
 

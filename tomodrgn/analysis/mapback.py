@@ -179,7 +179,7 @@ def map_back(
     for part, script in zip(rows, placed.scripts, strict=True):
         volume = files.get(tilt_series_of(str(found.tomogram[part[0]])))
         _write_tomogram(placed, found.take(part), part, levels[map_of[part]], script=script, volume=volume)
-    _write_stars(particles, folder, members, overwrite=overwrite)
+    _write_stars(particles, folder, members, overwrite=overwrite, tell=tell)
     with replacing(folder / "placements.csv", overwrite=overwrite) as temporary:
         placed.table.to_csv(temporary)
     return placed
@@ -217,13 +217,22 @@ def _write_tomogram(
     )
 
 
-def _write_stars(particles: ParticleSet, folder: Path, members: dict[str, Iterable[str]], *, overwrite: bool) -> None:
-    """A STAR file of each group of particles; what has to be known to read them is said once."""
+def _write_stars(
+    particles: ParticleSet,
+    folder: Path,
+    members: dict[str, Iterable[str]],
+    *,
+    overwrite: bool,
+    tell: Callable[[str], None],
+) -> None:
+    """A STAR file of each group of particles; what has to be known to read them is told once."""
     with collected_remarks() as remarks:
         for name, ids in members.items():
             write_particles(particles.subset(ids), folder / f"{name}.star", overwrite=overwrite)
     if remarks:
-        logger.warning("%s (the same of %d files in %s)", remarks[0], len(members), folder)
+        remark = f"{remarks[0]} (the same of {len(members)} files in {folder})"
+        logger.info("%s", remark)
+        tell(remark)
 
 
 def own_positions(run: Run) -> Positions:

@@ -3,7 +3,8 @@
 The folder, version 1::
 
     run.json         {"format": "tomodrgn-run", "version": 1, ...}: configurations, seed, image scale, package version,
-                     and of the source STAR file: path, sha256, datadir, dialect, flags, box on disk
+                     and of the source STAR file: path, sha256, datadir, options (`given` by the user, and with the
+                     dialect and the flags that followed from the file), box on disk
                      (box_px is that of training, to which images are Fourier-cropped)
     particles.star   exactly the particles used, every source column, and tomodrgnParticleId
                      (an optimisation set adds tomograms.star and optimisation_set.star)
@@ -129,6 +130,7 @@ class Run:
                     "dose_weighted": particles.dose_weighted,
                     "invert": particles.invert,
                 },
+                "given": source.options.settings(),
                 "stack_box_px": particles.stack_box_px,
             },
         }
@@ -237,13 +239,14 @@ class Run:
 
     def _read_particles(self, *, check_stacks: bool) -> ParticleSet:
         source = self.settings["source"]
-        return read_source(
+        particles = read_source(
             self.folder,
             source_dir=Path(source["path"]).parent,
             datadir=[Path(d) for d in source["datadir"]],
             options=run_files.read_options(source),
             check_stacks=check_stacks,
         )
+        return replace(particles, source=replace(particles.source, options=run_files.given_options(source)))
 
     @property
     def component_path(self) -> Path:

@@ -69,6 +69,11 @@ def read_options(source: dict[str, Any]) -> ReadOptions:
     return ReadOptions.from_settings(source.get("options") or {name: source[name] for name in FIRST_OPTIONS})
 
 
+def given_options(source: dict[str, Any]) -> ReadOptions:
+    """What the user gave of these, apart from what the files say; runs of before did not tell them apart."""
+    return ReadOptions.from_settings(source["given"]) if "given" in source else read_options(source)
+
+
 def read_status(path: Path) -> dict[str, Any]:
     """What the training process last said of itself; empty if it never began.
 
