@@ -26,7 +26,7 @@ def test_from_top_to_bottom(open_notebook, linear_run):
     view = open_notebook(NAME, run_dir=str(linear_run))
     view.run_cells(0, cell_with("LatentExplorer"))
     canvas = view.page.locator(".tomodrgn-scatter canvas").first
-    canvas.wait_for(timeout=60_000)
+    canvas.wait_for(timeout=180_000)
     plain = view.until(lambda: view.picture(canvas), lambda p: coloured(p).sum() > 200, 60)
 
     # Colour, click, lasso, save.

@@ -26,6 +26,7 @@ __all__ = [
     "HISTORY_COLUMNS",
     "MODELS",
     "VERSION",
+    "given_options",
     "kind_of",
     "read_history",
     "read_options",
