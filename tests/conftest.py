@@ -34,9 +34,13 @@ def chromium_path() -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `browser` need Chromium, those marked `gpu` CUDA."""
+    """Tests marked `browser` need Chromium, those marked `napari` Xvfb, those marked `gpu` CUDA."""
     if item.get_closest_marker("browser") and chromium_path() is None:
         pytest.skip(NO_CHROMIUM)
+    if item.get_closest_marker("napari") and shutil.which("xvfb-run") is None:
+        pytest.skip(
+            "Xvfb was not found. Do 'apt-get install xvfb' and the packages that tests/run.sh lists for napari."
+        )
     if item.get_closest_marker("gpu"):
         import torch
 

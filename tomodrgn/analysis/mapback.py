@@ -17,24 +17,24 @@ from tomodrgn.analysis.chimerax import safe_name, write_markers, write_script
 from tomodrgn.analysis.neighbourhood import tomogram_rows
 from tomodrgn.analysis.palette import column_rgb
 from tomodrgn.analysis.placement import HandScore, place_maps, score_hands
+from tomodrgn.analysis.run_positions import own_positions
 from tomodrgn.io.atomic import refuse_existing, replacing
 from tomodrgn.io.mrc import open_tomogram
 from tomodrgn.particles.inspection import collected_remarks
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.position_set import Positions, tilt_series_of
-from tomodrgn.particles.positions import read_positions
 from tomodrgn.particles.read import write_particles
+from tomodrgn.particles.tomogram_files import find_tomograms
 from tomodrgn.training.particle_table import analysis_columns
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.generate import generate_volumes
 from tomodrgn.volumes.volume_stack import VolumeStack
 
-__all__ = ["MapBack", "map_back", "own_positions"]
+__all__ = ["MapBack", "map_back"]
 
 logger = logging.getLogger(__name__)
 MARKER_RADIUS = 0.15  # of the box
-VOLUME_SUFFIXES = (".mrc", ".rec", ".map", ".st", ".ali")
 Maps = Literal["one", "class", "particle"]
 
 
@@ -157,7 +157,7 @@ def map_back(
     points, map_of = _points(latents, texts, maps)
     stack = generate_volumes(run, points, epoch=epoch, box_px=box, device=device)
     affine = place_maps(found, box, stack.voxel_size_angst)
-    files = _tomogram_files(tomograms)
+    files = {tilt_series_of(name): path for name, path in find_tomograms(found.tomogram, tomograms).files.items()}
     hands = {}
     if files:
         tell("scoring both hands ...")
@@ -235,24 +235,6 @@ def _write_stars(
         tell(remark)
 
 
-def own_positions(run: Run) -> Positions:
-    """Positions in the run's own copy of its particles, which is there wherever the source is now.
-
-    Raises
-    ------
-    ValueError
-        If that has none.
-    """
-    path = next(p for p in (run.folder / "optimisation_set.star", run.folder / "particles.star") if p.is_file())
-    try:
-        return read_positions(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(
-            f"Got no positions, and the particles of run {run.folder} have none ({error}). Give the file that the "
-            "particles were extracted from (positions=read_positions(FILE), --positions FILE)."
-        ) from error
-
-
 def _classes(run: Run, ids: np.ndarray, labels: pd.Series | None) -> pd.Series:
     """Class of each particle: of the labels, or of the clusters of the analysis, whatever columns the source has."""
     index = pd.Index(ids, name="particle_id")
@@ -308,18 +290,6 @@ def _unique(names: Iterable[str]) -> list[str]:
     for name in names:
         found.append(name if name.lower() not in {n.lower() for n in found} else f"{name}_{len(found)}")
     return found
-
-
-def _tomogram_files(tomograms: Mapping[str, Path | str] | Path | str | None) -> dict[str, Path]:
-    """Volumes by the name of their tilt series."""
-    if tomograms is None:
-        return {}
-    if isinstance(tomograms, Mapping):
-        return {tilt_series_of(name): Path(path) for name, path in tomograms.items()}
-    files = [path for path in sorted(Path(tomograms).iterdir()) if path.suffix.lower() in VOLUME_SUFFIXES]
-    if not files:
-        raise ValueError(f"Got folder {tomograms} without a tomogram, expected MRC files. Give another folder.")
-    return {tilt_series_of(path.name): path for path in files}
 
 
 def _score_all(

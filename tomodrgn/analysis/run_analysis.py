@@ -19,11 +19,11 @@ from tomodrgn.analysis.convergence import EpochComparison, compare_epochs, compa
 from tomodrgn.analysis.enrichment import enrich_in_tomograms
 from tomodrgn.analysis.landscape import VolumeComponents
 from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
-from tomodrgn.analysis.mapback import own_positions
 from tomodrgn.analysis.occupancy import occupied_shares
 from tomodrgn.analysis.outliers import score_outliers
 from tomodrgn.analysis.paths import traverse_latents
 from tomodrgn.analysis.regions import read_region
+from tomodrgn.analysis.run_positions import own_positions
 from tomodrgn.analysis.run_steps import HalfMapResolution, RunNeighbours
 from tomodrgn.analysis.validation import SelectionValidation, validate_selection
 from tomodrgn.io.atomic import replacing

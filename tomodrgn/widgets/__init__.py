@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from tomodrgn.widgets.assumption_checker import AssumptionChecker
     from tomodrgn.widgets.config_form import ConfigForm
     from tomodrgn.widgets.latent_explorer import LatentExplorer
+    from tomodrgn.widgets.napari_bridge import open_in_napari
     from tomodrgn.widgets.particle_viewer import ParticleViewer
     from tomodrgn.widgets.selection import Selection
+    from tomodrgn.widgets.tomogram_viewer import TomogramViewer
     from tomodrgn.widgets.training_monitor import TrainingMonitor
     from tomodrgn.widgets.volume_gallery import VolumeGallery
     from tomodrgn.widgets.volume_viewer import VolumeViewer
@@ -24,9 +26,11 @@ __all__ = [
     "LatentExplorer",
     "ParticleViewer",
     "Selection",
+    "TomogramViewer",
     "TrainingMonitor",
     "VolumeGallery",
     "VolumeViewer",
+    "open_in_napari",
 ]
 
 _HOMES = {
@@ -35,9 +39,11 @@ _HOMES = {
     "LatentExplorer": "latent_explorer",
     "ParticleViewer": "particle_viewer",
     "Selection": "selection",
+    "TomogramViewer": "tomogram_viewer",
     "TrainingMonitor": "training_monitor",
     "VolumeGallery": "volume_gallery",
     "VolumeViewer": "volume_viewer",
+    "open_in_napari": "napari_bridge",
 }
 _EXTRA = {"IPython", "anywidget", "ipywidgets", "jscatter", "k3d", "plotly", "traitlets"}
 
