@@ -269,6 +269,10 @@ def test_what_is_wrong_is_said_in_place(run, folder, small_particles, tmp_path):
     assert viewer.message == ""
     viewer.tomogram = "TS_002.tomostar"
     assert "particles outside TS_002" in viewer.message
+    viewer.tomogram = "TS_001.tomostar"
+    assert viewer.message == ""
+    viewer.tomogram = "TS_002.tomostar"
+    assert "particles outside TS_002" in viewer.message
     (folder / f"TS_001_{VOXEL:.2f}Apx.mrc").write_bytes(b"x" * 2000)
     again = td.widgets.TomogramViewer(run, tomograms=folder)
     assert again.message.startswith("Got ")

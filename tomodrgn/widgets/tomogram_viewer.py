@@ -236,10 +236,10 @@ class TomogramViewer(ipywidgets.VBox):
     def _take_volume(self) -> str:
         """Open the tomogram's volume; what is wrong with it."""
         name = self.tomogram
-        if name in self._volumes or name not in self.files.files:
+        if name not in self.files.files:
             return ""
         try:
-            volume = TomogramVolume(self.files.files[name], self._voxel_angst)
+            volume = self._volumes.get(name) or TomogramVolume(self.files.files[name], self._voxel_angst)
         except (OSError, ValueError) as error:
             return str(error)
         self._volumes[name] = volume
