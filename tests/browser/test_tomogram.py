@@ -71,6 +71,7 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
         f"viewer = td.widgets.TomogramViewer(explorer.run, tomograms={str(volumes)!r}, selection=explorer.selection,"
         " height=420)\nexplorer",
         "viewer",
+        seconds=300,
     )
     page = view.page
     plot = page.locator(".tomodrgn-tomogram-picture .nsewdrag").first
@@ -161,6 +162,7 @@ def test_real_optimisation_set(open_cells, real_run):
     view = open_cells(
         "import json, tomodrgn as td",
         f"viewer = td.widgets.TomogramViewer({str(real_run)!r}, height=420)\nviewer",
+        seconds=300,
     )
     view.page.locator(".tomodrgn-tomogram-space canvas").first.wait_for(timeout=60_000)
     names = json.loads(view.ask("json.dumps(viewer.tomograms)"))
