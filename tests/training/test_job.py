@@ -35,7 +35,7 @@ def trained(small_particles, tmp_path_factory):
     """Folder of a finished run of one epoch."""
     one = td.TrainConfig(epochs=1, batch_size=4)
     run = tmp_path_factory.mktemp("trained") / "run"
-    start_training(small_particles, run, model=SMALL, preprocess=COARSE, training=one).wait(60.0)
+    start_training(small_particles, run, model=SMALL, preprocess=COARSE, training=one).wait(240.0)
     return run
 
 
@@ -54,7 +54,7 @@ def jobs():
         job.kill()
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=240):
     end = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > end:
@@ -85,7 +85,7 @@ def test_start_watch_stop_resume(small_particles, tmp_path, jobs, monkeypatch):
     with pytest.raises(BlockingIOError, match=f"is being trained by process {job.pid} on host"):
         start_training(small_particles, run, resume=True)
     other.stop()
-    assert job.wait(30.0) == "stopped"
+    assert job.wait(120.0) == "stopped"
     assert (other.running, other.state, job.exit_code) == (False, "stopped", 0)
     done = Run.open(run).epochs
     assert len(done) >= 2
@@ -94,7 +94,7 @@ def test_start_watch_stop_resume(small_particles, tmp_path, jobs, monkeypatch):
     Run.open(run).with_training(LONG.model_copy(update={"epochs": done[-1] + 2}))
     again = start_training(small_particles, run, resume=True)
     jobs.append(again)
-    assert again.wait(60.0) == "finished"
+    assert again.wait(240.0) == "finished"
     assert Run.open(run).epochs[-1] == done[-1] + 2, "the command's default of 30 epochs must not raise them"
     assert TrainingJob.attach(run).state == "finished"
     assert "--resume" in again.command
@@ -107,7 +107,7 @@ def test_command_is_the_same_training_for_a_shell(small_particles, tmp_path, job
     two = td.TrainConfig(epochs=2, batch_size=4)
     job = start_training(small_particles, tmp_path / "a run", model=SMALL, preprocess=COARSE, training=two)
     jobs.append(job)
-    assert job.wait(60.0) == "finished"
+    assert job.wait(240.0) == "finished"
     line = job.command.replace("tomodrgn", f"{sys.executable} -m tomodrgn", 1) + " --overwrite"
     before = Run.open(job.folder).latents().mu
     assert subprocess.run(line, shell=True, capture_output=True).returncode == 0
@@ -117,7 +117,7 @@ def test_command_is_the_same_training_for_a_shell(small_particles, tmp_path, job
 def test_wrong_file_fails_in_plain_sight(tmp_path):
     job = start_training(tmp_path / "nowhere.star", tmp_path / "run")
     with pytest.raises(RuntimeError, match=r"exit code 2.*nowhere\.star"):
-        job.wait(60.0)
+        job.wait(240.0)
     assert (job.state, job.exit_code) == ("failed", 2)
     assert "nowhere.star" in job.log(1)
 
