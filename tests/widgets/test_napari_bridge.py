@@ -42,7 +42,7 @@ def seen(data: tuple[td.Run, Path], tmp_path_factory: pytest.TempPathFactory) ->
     done = subprocess.run(
         ["xvfb-run", "-a", "-s", "-screen 0 1280x1024x24", sys.executable, str(session), str(data[0].folder),
          str(data[1]), str(out)],
-        env=environment, capture_output=True, text=True, timeout=300,
+        env=environment, capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((out / "seen.json").read_text())

@@ -179,13 +179,12 @@ def add_maps(viewer: Any, maps: VolumeStack, *, level_sigma: float = LEVEL_SIGMA
 
 def add_tomogram(viewer: Any, volume: TomogramVolume, name: str) -> Any:
     """A tomogram as a plane that can be moved through it; the file stays on the disk until it is drawn."""
-    thickness = 5 * volume.voxel_size_angst
     nx, ny, nz = volume.size_xyz
     return viewer.add_image(
         volume.values,
         name=f"tomogram {name}",
         scale=(volume.voxel_size_angst,) * 3,
-        contrast_limits=volume.contrast("xy", thickness),
+        contrast_limits=volume.contrast("xy", 0.0),  # napari draws voxels, not their means
         colormap="gray",
         depiction="plane",
         plane={"position": (nz // 2, ny // 2, nx // 2), "normal": (1, 0, 0), "thickness": 5},
