@@ -165,7 +165,8 @@ def test_particles_lie_on_their_density_in_every_plane(run, folder, plane, axes)
     viewer.tomogram = "TS_002.tomostar"  # not the first
     viewer.plane = plane
     viewer.thickness_angst = 1500.0
-    assert viewer.wait(20.0)
+    viewer.contrast = (0.0, 0.01)  # a bright voxel in up to 13 slices
+    assert viewer.wait(60.0)
     own = viewer.positions.take(viewer.positions.tomogram == "TS_002.tomostar")
     depth = own.position_angst[:, ({0, 1, 2} - set(axes)).pop()]
     inside = np.abs(depth - viewer.centre_angst) <= 750
@@ -179,7 +180,7 @@ def test_particles_lie_on_their_density_in_every_plane(run, folder, plane, axes)
     well = np.abs(depth - viewer.centre_angst) <= 750 - VOXEL / 2
     columns, rows = np.floor((own.position_angst[well][:, axes] + VOXEL / 2) / VOXEL).astype(int).T
     assert (grey[rows, columns] > 200).all()
-    assert (grey > 200).mean() < 0.02
+    assert (grey > 200).mean() < 0.03
     # Arrows point along the particle's own z axis.
     arrows = drawn(viewer, "directions").reshape(-1, 6, 2)
     steps = arrows[:, 1] - arrows[:, 0]
@@ -231,13 +232,13 @@ def test_colours_are_those_of_the_explorer(run, folder):
 def test_contrast_and_places_can_be_typed(run, folder):
     viewer = td.widgets.TomogramViewer(run, tomograms=folder)
     viewer.contrast = (0.0, 2.0)
-    assert viewer.wait(20.0)
+    assert viewer.wait(60.0)
     assert shown_grey(viewer).max() <= 128
     viewer.contrast = (2.0, 0.0)
-    assert viewer.wait(20.0)
+    assert viewer.wait(60.0)
     assert shown_grey(viewer).min() >= 127
     viewer.outside, viewer.thickness_angst, viewer.centre_angst = "hidden", 1.0, 0.0
-    assert viewer.wait(20.0)
+    assert viewer.wait(60.0)
     assert len(drawn(viewer, "others")) == 0
     with pytest.raises(Exception, match="Got tomogram 'TS_9', expected one of"):
         viewer.tomogram = "TS_9"
