@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tomodrgn.widgets.assumption_checker import AssumptionChecker
     from tomodrgn.widgets.config_form import ConfigForm
+    from tomodrgn.widgets.dashboard import Dashboard, explore
     from tomodrgn.widgets.latent_explorer import LatentExplorer
     from tomodrgn.widgets.napari_bridge import open_in_napari
     from tomodrgn.widgets.particle_viewer import ParticleViewer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AssumptionChecker",
     "ConfigForm",
+    "Dashboard",
     "LatentExplorer",
     "ParticleViewer",
     "Selection",
@@ -30,12 +32,14 @@ __all__ = [
     "TrainingMonitor",
     "VolumeGallery",
     "VolumeViewer",
+    "explore",
     "open_in_napari",
 ]
 
 _HOMES = {
     "AssumptionChecker": "assumption_checker",
     "ConfigForm": "config_form",
+    "Dashboard": "dashboard",
     "LatentExplorer": "latent_explorer",
     "ParticleViewer": "particle_viewer",
     "Selection": "selection",
@@ -43,6 +47,7 @@ _HOMES = {
     "TrainingMonitor": "training_monitor",
     "VolumeGallery": "volume_gallery",
     "VolumeViewer": "volume_viewer",
+    "explore": "dashboard",
     "open_in_napari": "napari_bridge",
 }
 _EXTRA = {"IPython", "anywidget", "ipywidgets", "jscatter", "k3d", "plotly", "traitlets"}
