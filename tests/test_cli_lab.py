@@ -141,6 +141,7 @@ def test_a_port_in_use_is_refused_and_passed_over(tmp_path, served, capsys):
     assert "from 1 to 65535" in capsys.readouterr().err
     assert served == []
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
         try:
             taken.bind(("127.0.0.1", servers.FIRST_PORT))
             taken.listen()

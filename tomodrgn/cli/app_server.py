@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import tempfile
 from pathlib import Path
 
-from tomodrgn.training.run import Run
+from tomodrgn.cli.servers import ADDRESS, Place
 
 __all__ = ["app_notebook", "serve_app"]
 
@@ -29,39 +28,27 @@ def app_notebook() -> str:
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]})
 
 
-def serve_app(run: Path | str, *, port: int = 8866, browser: bool = True, dark: bool = False) -> None:
-    """Serve the views of a run on this machine (127.0.0.1) until Ctrl-C.
+def serve_app(folder: Path, place: Place, *, browser: bool) -> None:
+    """Serve the views of a run at a place of this machine, until Ctrl-C or SIGTERM.
 
-    Every page has a kernel, so a choice of its own. Only who has the token in the address printed may open one.
+    Every page that is opened has a kernel and a choice of particles of its own; the token is asked for first.
 
     Parameters
     ----------
-    run
+    folder
         A run folder.
-    port
-        Port; the next free one is taken if it is in use.
+    place
+        Port and token.
     browser
         Open a browser.
-    dark
-        Dark colours.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the folder is no run.
-    ImportError
-        If Voila is not installed.
     """
-    folder = Run.open(run).folder.resolve()
-    if importlib.util.find_spec("voila") is None:
-        raise ImportError('Got no Voila, which serves the app. In the checkout: python -m pip install ".[notebook]"')
     from voila.app import Voila
 
-    os.environ[RUN_VARIABLE] = str(folder)  # the kernel of each page has it
-    with tempfile.TemporaryDirectory(prefix="tomodrgn-app-") as place:
-        # The name of the notebook is the title of the page.
-        path = Path(place) / f"tomodrgn {folder.name}.ipynb"
+    os.environ[RUN_VARIABLE] = str(folder.resolve())  # the kernel of each page has it
+    with tempfile.TemporaryDirectory(prefix="tomodrgn-app-") as temporary:
+        path = Path(temporary) / f"tomodrgn {folder.resolve().name}.ipynb"  # its name is the title of the page
         path.write_text(app_notebook(), encoding="utf-8")
-        options = ["--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.auto_token=True", "--show_tracebacks=True"]
-        options += [f"--theme={'dark' if dark else 'light'}", *([] if browser else ["--no-browser"])]
-        Voila.launch_instance(argv=[str(path), *options])
+        options = [f"--Voila.ip={ADDRESS}", f"--port={place.port}", "--show_tracebacks=True"]
+        options += ["--Application.log_level=WARN", *([] if browser else ["--no-browser"])]
+        # The token goes as an argument of the function, where other users of the machine cannot see it.
+        Voila.launch_instance(argv=[str(path), *options], token=place.token)

@@ -8,8 +8,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tomodrgn.cli.app_server import serve_app
 from tomodrgn.cli.notebook_copies import QUICKSTART, copy_notebooks
 from tomodrgn.cli.servers import ADDRESS, Place, free_port, has_display, need_modules, serve, tunnel_lines
+from tomodrgn.training.run import Run
 
 __all__ = ["lab"]
 
@@ -20,6 +22,7 @@ def lab(
     folder: Path = Path(),
     /,
     *,
+    app: Path | None = None,
     port: int | None = None,
     browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
 ) -> None:
@@ -31,21 +34,35 @@ def lab(
     ----------
     folder
         Where to work: made if it is not there; this one if not given.
+    app
+        Serve the views of this run as a page without code (Voila), rather than notebooks; FOLDER is not needed then.
     port
         Port to listen on; the first free one from 8888 on if not given.
     browser
         Open a browser; without a display the line for an ssh tunnel is printed instead.
     """
     need_modules(MODULES, "`tomodrgn lab`")
+    shown = browser and has_display()
+    if app is not None:
+        need_modules(["voila"], "`tomodrgn lab --app`")
+        run, place = Run.open(app), Place(port=free_port(port), page="/")
+        _tell(place)
+        serve_app(run.folder, place, browser=shown)
+        return
     place = Place(port=free_port(port), page=f"/lab/tree/{QUICKSTART}")
     copies = copy_notebooks(folder)
     if copies.copied:
         print(f"copied to {folder.resolve()}: {', '.join(copies.copied)}")
     if copies.kept:
         print(f"kept as you changed them: {', '.join(copies.kept)}")
-    shown = browser and has_display()
-    print(*([f"open {place.url}"] if has_display() else tunnel_lines(place)), "Ctrl-C here ends it.", sep="\n")
+    _tell(place)
     serve("jupyterlab", lab_options(place, folder, browser=shown), token=place.token)
+
+
+def _tell(place: Place) -> None:
+    """How to reach the server."""
+    lines = [f"open {place.url}"] if has_display() else tunnel_lines(place)
+    print(*lines, "Ctrl-C here ends it.", sep="\n", flush=True)
 
 
 def lab_options(place: Place, folder: Path, *, browser: bool) -> list[str]:
