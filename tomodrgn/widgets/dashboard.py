@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
 import pandas as pd
 import traitlets
 
+from tomodrgn.particles.position_set import Positions
 from tomodrgn.training.run import Run
 from tomodrgn.widgets.in_place import shown_in
 from tomodrgn.widgets.latent_explorer import LatentExplorer
 from tomodrgn.widgets.particle_viewer import ParticleViewer
 from tomodrgn.widgets.selection import Selection
+from tomodrgn.widgets.tomogram_viewer import TomogramViewer
 from tomodrgn.widgets.training_monitor import TrainingMonitor
+from tomodrgn.widgets.volume_gallery import VolumeGallery
 
 __all__ = ["Dashboard", "explore"]
+
+GALLERY_MAPS = 12
 
 
 class Dashboard(ipywidgets.VBox):
@@ -32,6 +38,8 @@ class Dashboard(ipywidgets.VBox):
         A class for each particle, as of `cluster_latents`: the column `cluster`.
     columns
         Further columns to colour by, indexed by particle_id.
+    tomograms, positions
+        As of `TomogramViewer`: where volumes of the tomograms are, and places of the particles.
     selection
         A Selection of another view, to be shared.
     height
@@ -42,9 +50,9 @@ class Dashboard(ipywidgets.VBox):
     selection
         The chosen particles, the same in all views.
     pane
-        The title of the pane that is open.
+        The pane that is open: ``"Tilt images"``, ``"Gallery"``, ``"Tomograms"`` or ``"Training"``.
     panes
-        The views made so far, by their titles.
+        The views made so far, by their panes.
     explorer
         The LatentExplorer.
     message
@@ -53,10 +61,10 @@ class Dashboard(ipywidgets.VBox):
     Raises
     ------
     ValueError
-        If the run has no latents (z_dim 0), or `pane` is set to a title that is none.
+        If the run has no latents (z_dim 0), or `pane` is set to another word.
     """
 
-    pane = traitlets.Unicode()
+    pane = traitlets.Unicode("Tilt images")
     message = traitlets.Unicode("", read_only=True)
 
     def __init__(
@@ -66,6 +74,8 @@ class Dashboard(ipywidgets.VBox):
         *,
         clusters: pd.Series | None = None,
         columns: pd.DataFrame | None = None,
+        tomograms: Mapping[str, Path | str] | Path | str | None = None,
+        positions: Positions | None = None,
         selection: Selection | None = None,
         height: int = 420,
     ) -> None:
@@ -74,42 +84,47 @@ class Dashboard(ipywidgets.VBox):
             self.run, epoch, clusters=clusters, columns=columns, selection=selection, height=height
         )
         self.selection = self.explorer.selection
+        shared: dict[str, Any] = {"selection": self.selection}
+        placed = {"tomograms": tomograms, "positions": positions, "clusters": clusters, "columns": columns}
         self._makers: dict[str, Callable[[], ipywidgets.Widget]] = {
-            "Tilt images": lambda: ParticleViewer(self.run.particles, self.selection),
+            "Tilt images": lambda: ParticleViewer(run=self.run, epoch=epoch, **shared),
+            "Gallery": lambda: VolumeGallery.of_run(self.run, GALLERY_MAPS, epoch=epoch, **shared),
+            "Tomograms": lambda: TomogramViewer(self.run, epoch, height=height, **placed, **shared),
             "Training": lambda: TrainingMonitor(None, self.run.folder),
         }
         self.panes: dict[str, ipywidgets.Widget] = {}
-        self._places = {title: ipywidgets.VBox([_line("opening ...")]) for title in self._makers}
-        self._tabs = ipywidgets.Tab(list(self._places.values()), titles=tuple(self._places), selected_index=None)
+        self._places = {name: ipywidgets.VBox([_line("opening ...")]) for name in self._makers}
+        self._tabs = ipywidgets.Tab(list(self._places.values()), titles=tuple(self._places), selected_index=0)
         self._tabs.add_class("tomodrgn-panes")
         super().__init__([self.explorer, self._tabs])
         self.add_class("tomodrgn-dashboard")
-        self._tabs.observe(self._opened, names="selected_index")
+        self._tabs.observe(self._turned, names="selected_index")
+        self._open()
 
     @traitlets.validate("pane")
     def _known(self, proposal: dict) -> str:
-        if proposal["value"] and proposal["value"] not in self._makers:
-            raise ValueError(f"Got pane {proposal['value']!r}, expected one of {list(self._makers)}. Choose one of these.")
+        names = list(self._makers)
+        if proposal["value"] not in names:
+            raise ValueError(f"Got pane {proposal['value']!r}, expected one of {names}. Choose one of these.")
         return str(proposal["value"])
 
     @traitlets.observe("pane")
-    def _open(self, change: dict) -> None:
-        title = change["new"]
-        self._tabs.selected_index = list(self._makers).index(title) if title else None
-        if not title or title in self.panes:
+    def _open(self, change: dict | None = None) -> None:
+        name = self.pane
+        self._tabs.selected_index = list(self._makers).index(name)
+        if name in self.panes:
             return
+        self.set_trait("message", "")
         try:
-            self.panes[title] = self._makers[title]()
+            self.panes[name] = self._makers[name]()
         except (OSError, ValueError, KeyError, ImportError) as error:
-            text = str(error.args[0]) if error.args else type(error).__name__
-            self.set_trait("message", text)
-            self._places[title].children = [_line(text)]
+            self.set_trait("message", str(error.args[0]) if isinstance(error, KeyError) else str(error))
+            self._places[name].children = [_line(self.message)]
         else:
-            self.set_trait("message", "")
-            self._places[title].children = [self.panes[title]]
+            self._places[name].children = [self.panes[name]]
 
-    def _opened(self, change: dict) -> None:
-        self.pane = "" if change["new"] is None else list(self._makers)[change["new"]]
+    def _turned(self, change: dict) -> None:
+        self.pane = list(self._makers)[change["new"] or 0]
 
     def close(self) -> None:
         """Close all views; a training that is watched goes on."""
@@ -124,16 +139,26 @@ def explore(
     *,
     clusters: pd.Series | None = None,
     columns: pd.DataFrame | None = None,
+    tomograms: Mapping[str, Path | str] | Path | str | None = None,
+    positions: Positions | None = None,
     selection: Selection | None = None,
 ) -> Dashboard:
-    """Lay out all views of a run together, linked by one choice of particles; see `Dashboard`.
+    """Lay out all views of a run together, linked by one choice of particles; `Dashboard` tells the parameters.
 
     Examples
     --------
     >>> board = explore("runs/first")  # doctest: +SKIP
     >>> board.selection.particle_ids  # doctest: +SKIP
     """
-    return Dashboard(run, epoch, clusters=clusters, columns=columns, selection=selection)
+    return Dashboard(
+        run,
+        epoch,
+        clusters=clusters,
+        columns=columns,
+        tomograms=tomograms,
+        positions=positions,
+        selection=selection,
+    )
 
 
 def _line(text: str) -> ipywidgets.HTML:
