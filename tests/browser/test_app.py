@@ -19,7 +19,9 @@ from tomodrgn.cli.servers import free_port
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ICONS = "https://cdn.jsdelivr.net/npm/@fortawesome/"  # Voila asks for a style sheet of icons; refused, nothing is missing
+ICONS = (
+    "https://cdn.jsdelivr.net/npm/@fortawesome/"  # Voila asks for a style sheet of icons; refused, nothing is missing
+)
 
 
 @pytest.fixture

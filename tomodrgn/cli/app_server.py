@@ -23,7 +23,14 @@ def app_notebook() -> str:
     4
     """
     source = f"import os\n\nimport tomodrgn as td\n\ntd.widgets.explore(os.environ[{RUN_VARIABLE!r}])"
-    cell = {"cell_type": "code", "id": "views", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+    cell = {
+        "cell_type": "code",
+        "id": "views",
+        "metadata": {},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": [cell]})
 
