@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from tomodrgn.cli.servers import ADDRESS, Place
 

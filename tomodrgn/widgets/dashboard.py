@@ -85,7 +85,12 @@ class Dashboard(ipywidgets.VBox):
         )
         self.selection = self.explorer.selection
         shared: dict[str, Any] = {"selection": self.selection}
-        placed: dict[str, Any] = {"tomograms": tomograms, "positions": positions, "clusters": clusters, "columns": columns}
+        placed: dict[str, Any] = {
+            "tomograms": tomograms,
+            "positions": positions,
+            "clusters": clusters,
+            "columns": columns,
+        }
         self._makers: dict[str, Callable[[], ipywidgets.Widget]] = {
             "Tilt images": lambda: ParticleViewer(run=self.run, epoch=epoch, **shared),
             "Gallery": lambda: VolumeGallery.of_run(self.run, GALLERY_MAPS, epoch=epoch, **shared),
