@@ -10,6 +10,7 @@ import traitlets
 import tomodrgn as td
 from tomodrgn.widgets import LatentExplorer, Selection
 from tomodrgn.widgets.chosen_table import MOST_ROWS, ChosenTable
+from tomodrgn.widgets.latent_scatter import LatentScatter
 from tomodrgn.widgets.latent_scatter_3d import MOST_POINTS, LatentScatter3d
 from tomodrgn.widgets.value_chooser import ValueChooser, _outwards
 
@@ -129,3 +130,12 @@ def test_the_parts_follow_the_explorer(small_particles, tmp_path):
     explorer.space.z = "z2"
     explorer.x = "z1"
     assert explorer.space.x == "z1"
+
+
+def test_columns_come_after_names_were_colours(table):
+    scatter = LatentScatter(table.assign(z1=range(4), PC2=range(4)), x="z1", y="PC2", height=300)
+    scatter.paint("square")
+    scatter.paint("cluster")
+    scatter.renew(table.assign(z1=range(4), PC2=range(4), UMAP1=[4.0, 3.0, 2.0, 1.0]))
+    scatter.move(x="UMAP1")
+    assert scatter._frame["UMAP1"].tolist() == [4.0, 3.0, 2.0, 1.0]

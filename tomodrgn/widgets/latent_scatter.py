@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from tomodrgn.widgets.colours import Colouring, colour_column
+from tomodrgn.widgets.colours import Colouring, can_be_axis, colour_column
 from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, hover_texts
 
 __all__ = ["LatentScatter"]
@@ -97,10 +97,13 @@ class LatentScatter:
 
     def renew(self, table: pd.DataFrame) -> None:
         """Show another table of the same particles, such as another epoch's."""
-        self._table = table
-        shown = [str(name) for name in self._frame if name in table]
+        self._table, before = table, self._frame
         self._frame = pd.DataFrame({HOVER: hover_texts(table, self._hover)})
-        self.plot.data(self._with(*shown))
+        axes = [str(name) for name in before if name in table and can_be_axis(table[name])]
+        # Colours that are no axes, such as names, stay as they were drawn until they are painted anew.
+        painted = before.drop(columns=[HOVER, *axes])
+        self._frame = pd.concat([self._frame, painted], axis=1)
+        self.plot.data(self._with(*axes))
 
     def span(self, name: str) -> tuple[float, float]:
         """Ends of an axis, a little beyond the outermost points."""
