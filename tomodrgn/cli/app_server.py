@@ -23,7 +23,7 @@ def app_notebook() -> str:
     4
     """
     source = f"import os\n\nimport tomodrgn as td\n\ntd.widgets.explore(os.environ[{RUN_VARIABLE!r}])"
-    cell = {
+    cell: dict[str, object] = {
         "cell_type": "code",
         "id": "views",
         "metadata": {},
