@@ -1,6 +1,6 @@
 """How long a person waits: lasso to Python, colours, and from a click to the map on screen; in a real JupyterLab.
 
-    python tests/benchmarks/interaction.py [--particles 25000 200000 500000] [--boxes 32 64 128] [--json FILE]
+    python tests/benchmarks/interaction.py [--particles 25000 200000 500000] [--boxes 32 64 128] [--out FILE]
 
 The lasso and the colours are those of a LatentExplorer of a run with so many particles (a small linear run whose table
 and latents are repeated with other names and a little noise). The click is on a point of a run of 40 particles, linear
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--particles", type=int, nargs="*", default=[25_000, 200_000, 500_000])
     parser.add_argument("--boxes", type=int, nargs="*", default=[32, 64, 128])
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=Path("interaction.json"))
     options = parser.parse_args()
     scatter, clicks = [], []
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
@@ -190,8 +190,7 @@ def main() -> None:
     for rows in (scatter, clicks):
         if rows:
             print_rows(rows)
-    if options.json is not None:
-        write_json(options.json, renderer=renderer, scatter=scatter, clicks=clicks)
+    write_json(options.out, renderer=renderer, scatter=scatter, clicks=clicks)
 
 
 if __name__ == "__main__":
