@@ -25,9 +25,28 @@ STYLE = """<style>
 </style>"""
 
 
+class CompleteFigure(go.FigureWidget):
+    """A figure that opens its connection to the page when it is complete.
+
+    Plotly's own opens it empty and sends its traces after; a page that misses that message shows an empty figure.
+    """
+
+    _complete = False
+
+    def open(self) -> None:
+        """Open the connection, once there is something to show."""
+        if self._complete:
+            super().open()
+
+    def complete(self) -> None:
+        """Open the connection with all that the figure holds."""
+        self._complete = True
+        self.open()
+
+
 def figure_widget(*traces: Any, **layout: Any) -> go.FigureWidget:
     """A figure that can be updated in place."""
-    figure = go.FigureWidget(list(traces))
+    figure = CompleteFigure(list(traces))
     figure._config = CONFIG
     figure.update_layout(
         template="simple_white",
@@ -43,6 +62,7 @@ def figure_widget(*traces: Any, **layout: Any) -> go.FigureWidget:
     figure.update_yaxes(linecolor=MIDDLE_GREY, tickcolor=MIDDLE_GREY)
     figure.add_class("tomodrgn-figure")
     keep_state(figure)
+    figure.complete()
     return figure
 
 
