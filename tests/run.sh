@@ -35,13 +35,14 @@ stage() { # stage NAME COMMAND...: run it, keep its time and whether it failed
     return "$code"
 }
 
-report() { # a table of the stages, and pytest's own closing line
+report() { # a table of the stages, and pytest's own closing lines
     printf '\n%-18s %-7s %7s\n' stage result seconds
     local i
     for i in "${!names[@]}"; do printf '%-18s %-7s %7d\n' "${names[$i]}" "${results[$i]}" "${seconds[$i]}"; done
     printf '%-18s %-7s %7d\n\n' total "$([ "$failed" -eq 0 ] && echo ok || echo FAILED)" "$SECONDS"
     [ -s "$log/notebooks" ] && echo "notebooks: $(tail -n 1 "$log/notebooks")"
     [ -s "$log/pytest" ] && tail -n 1 "$log/pytest"
+    [ -s "$log/drawn" ] && tail -n 1 "$log/drawn"
     exit "$failed"
 }
 
@@ -134,8 +135,19 @@ notebooks_run() { # in a copy, as `tomodrgn lab` makes it; with --overwrite outp
     "$python" tests/quiet_notebooks.py "$log"/copy/*.ipynb
 }
 
-tests() {
-    "$python" -m pytest --continue-on-collection-errors --durations=10 "$@" 2>&1 | tee "$log/pytest"
+tests() { # given no arguments, two at once: pages and windows are drawn on a processor, and keep one busy by themselves
+    local all=("$python" -m pytest --continue-on-collection-errors --durations=10) drawn code=0
+    if [ "$#" -gt 0 ] || [ "$(nproc)" -lt 2 ]; then
+        "${all[@]}" "$@" 2>&1 | tee "$log/pytest"
+        return
+    fi
+    export OMP_NUM_THREADS=1
+    "${all[@]}" -m "browser or napari" >"$log/drawn" 2>&1 &
+    drawn=$!
+    "${all[@]}" -m "not browser and not napari" 2>&1 | tee "$log/pytest" || code=1
+    wait "$drawn" || code=1
+    cat "$log/drawn"
+    return "$code"
 }
 
 stage "system packages" system_packages

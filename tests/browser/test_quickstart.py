@@ -57,7 +57,9 @@ def test_from_the_start_button_to_the_isosurface(open_notebook):
     losses = view.until(lambda: view.page.evaluate(TRACE), lambda y: len(y) == SMALL["epochs"], 10)
     assert losses == pytest.approx(Run.open(view.folder / "quickstart/run").history["reconstruction"].tolist())
     scatter = view.page.locator(".js-plotly-plot").nth(1)
-    view.until(lambda: coloured(view.picture(scatter)).sum(), lambda n: n > 10 * SMALL["n_particles"], 20)
+    points = scatter.locator(".scatterlayer path.point")  # every particle, and the three whose maps are shown
+    view.until(points.count, lambda n: n == SMALL["n_particles"] + 3, 20)
+    assert coloured(view.picture(scatter)).sum() > 100
     view.shot("finished")
 
     # No button sends a chart to the outside.
