@@ -90,11 +90,11 @@ def test_maps_are_compared_cut_played_and_written(open_cells, linear_run, tmp_pa
 
     view.page.get_by_text("Export and statistics").click()
     path, note = view.page.locator(".tomodrgn-export-path input"), view.page.locator(".tomodrgn-map-note")
-    for name in ("maps.gif", "maps.mp4", "maps"):
+    for name, told in (("maps.gif", "maps.gif"), ("maps.mp4", "maps.mp4"), ("maps", "maps/cluster_000")):
         path.fill(str(tmp_path / name))
         path.press("Tab")
         view.page.locator(".tomodrgn-export").click()
-        note.get_by_text(f"wrote {tmp_path / name}").wait_for(timeout=60_000)
+        note.get_by_text(f"wrote {tmp_path / told}").wait_for(timeout=60_000)
     with Image.open(tmp_path / "maps.gif") as movie:
         assert movie.n_frames == 3
     assert (tmp_path / "maps.mp4").stat().st_size > 1000

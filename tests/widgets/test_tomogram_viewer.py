@@ -6,7 +6,6 @@ import base64
 import io
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,10 +141,22 @@ def folder(run: td.Run, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def lasso(viewer, points: list[int], kind: str = "LassoSelector") -> None:
-    """What plotly calls when points of the particles in the slab were caught."""
-    trace = next(t for t in viewer.picture.figure.data if t.name == "particles")
-    viewer.picture._selected(trace, SimpleNamespace(point_inds=points), type(kind, (), {})())
+def lasso(viewer, points: list[int]) -> None:
+    """Draw around points of the particles in the slab, as plotly tells it: there and back from one to the next."""
+    places = drawn(viewer, "particles")[points]
+    squares = places[:, None] + 2.0 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)])
+    corners = (
+        np.concatenate([np.concatenate([square, squares[0, :1]]) for square in squares]) if points else [(0, 0)] * 3
+    )
+    path = "M" + "L".join(f"{x},{y}" for x, y in corners) + "Z"
+    viewer.picture.figure.plotly_relayout({"selections": [{"type": "path", "path": path}]})
+
+
+def box(viewer, points: list[int]) -> None:
+    """Draw a box around points of the particles in the slab."""
+    (x0, y0), (x1, y1) = (find(drawn(viewer, "particles")[points], axis=0) for find in (np.min, np.max))
+    shape = {"type": "rect", "x0": x0 - 1, "x1": x1 + 1, "y0": y0 - 1, "y1": y1 + 1}
+    viewer.picture.figure.plotly_relayout({"selections": [shape]})
 
 
 def drawn(viewer, name: str) -> np.ndarray:
@@ -199,7 +210,7 @@ def test_a_lasso_chooses_by_name_and_choices_elsewhere_are_marked(run, folder):
     places = dict(zip(viewer.positions.particle_id, viewer.positions.position_angst[:, :2], strict=True))
     np.testing.assert_allclose(drawn(viewer, "chosen"), [places[n] for n in names[1:3]])
     viewer.adding = True
-    lasso(viewer, [0], "BoxSelector")
+    box(viewer, [0])
     assert set(viewer.selection.particle_ids) == set(names[:3])
     viewer.selection.set([names[3], viewer.positions.particle_id[0]])  # and one of another tomogram
     np.testing.assert_allclose(drawn(viewer, "chosen"), [places[names[3]]])

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 
 from tomodrgn.particles.tomogram_slab import Slab
+from tomodrgn.widgets.drawn_shape import corners_of, points_within
 from tomodrgn.widgets.plotly_figure import CONFIG, figure_widget, keep_state
 
 __all__ = ["Glyphs", "TomogramPicture", "arrow_lines", "slab_picture"]
@@ -72,6 +73,7 @@ class TomogramPicture:
     def __init__(self, chose: Callable[[Int64[np.ndarray, " n"], str], None], *, height: int) -> None:
         self._chose, self._lock = chose, threading.RLock()
         self._rows: dict[str, np.ndarray] = {"others": np.zeros(0, np.int64), "particles": np.zeros(0, np.int64)}
+        self._places = np.zeros((0, 2))
         plain = {"mode": "markers", "hoverinfo": "text", "showlegend": False}
         keep = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
         faint = {"selected": {"marker": {"opacity": FAINT}}, "unselected": {"marker": {"opacity": FAINT}}}
@@ -106,7 +108,8 @@ class TomogramPicture:
             "xref": "x", "yref": "y", "sizing": "stretch", "layer": "below", "xanchor": "left", "yanchor": "top",
             "source": None, "x": 0, "y": 1, "sizex": 1, "sizey": 1,
         })  # fmt: skip
-        self._trace("particles").on_selection(self._selected)
+        # Not `on_selection`: plotly sends that in one place with what the mouse hovers over, where the later stays.
+        self.figure.layout.on_change(self._drawn, "selections")
         self._trace("particles").on_click(self._clicked)
         self._trace("others").on_click(self._clicked)
         self.figure.add_class("tomodrgn-tomogram-picture")
@@ -133,6 +136,7 @@ class TomogramPicture:
         inside, outside = np.flatnonzero(glyphs.inside), np.flatnonzero(~glyphs.inside)
         outside = outside if others else outside[:0]
         self._rows = {"particles": inside, "others": outside}
+        self._places = glyphs.places
         arrows = arrow_lines(glyphs.places[inside], glyphs.length_angst * glyphs.directions[inside])
         with self._changing():
             for name, rows in self._rows.items():
@@ -168,14 +172,20 @@ class TomogramPicture:
     def _trace(self, name: str) -> go.Scatter:
         return next(trace for trace in self.figure.data if trace.name == name)
 
-    def _selected(self, trace: go.Scatter, points: object, selector: object) -> None:
-        rows = self._rows["particles"][np.asarray(points.point_inds, dtype=np.int64)]  # type: ignore[attr-defined]
-        kind = "box" if type(selector).__name__ == "BoxSelector" else "lasso"
+    def _drawn(self, layout: go.Layout, selections: tuple) -> None:
+        """A lasso or a box was drawn; it is taken away, and those within it are told."""
+        # What came from the page; the value given here is that of before.
+        shapes = layout.to_plotly_json().get("selections")
+        if not shapes:
+            return
+        rows = self._rows["particles"]
+        caught = rows[points_within(self._places[rows], corners_of(shapes[-1]))]
+        kind = "box" if shapes[-1]["type"] == "rect" else "lasso"
+        self.figure.plotly_relayout({"selections": []})
         with self._changing():
-            self.figure.layout.selections = ()
             for name in self._rows:
                 self._trace(name).selectedpoints = None
-        self._chose(rows, kind)
+        self._chose(caught, kind)
 
     def _clicked(self, trace: go.Scatter, points: object, state: object) -> None:
         if points.point_inds:  # type: ignore[attr-defined]
