@@ -109,7 +109,7 @@ class Notebook:
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
 
     def _hear(self, message: ConsoleMessage) -> None:
-        # jupyter-scatter's canvas says so where drawing on the processor is slower than changes; it draws the last state.
+        # The canvas of jupyter-scatter remarks on drawing that takes longer than what changes it: no fault of a view.
         if message.type == "error" and not message.text.startswith("Ignoring draw call as the previous"):
             self.console.append(message.text)
 
