@@ -110,7 +110,7 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
     # A choice elsewhere is marked here, and in this tomogram only.
     view.ask(f"explorer.select({[inside[2]]} + [viewer.positions.particle_id[0]])")
     view.until(lambda: view.ask("len(viewer.picture.figure.data[3].x)"), lambda n: n == "1", 20)
-    view.until(lambda: ringed(view.picture(plot)), lambda n: 15 < n < 400, 20)
+    view.until(lambda: ringed(view.picture(plot)), lambda n: 15 < n < 1500, 20)
 
     # A lasso in the scatter marks the same particles here.
     canvas = page.locator(".tomodrgn-scatter canvas").first

@@ -21,6 +21,7 @@ from tomodrgn.cli import run_command
 from tomodrgn.particles.dataset import sample_batches
 from tomodrgn.particles.preprocess import Preprocessor
 from tomodrgn.training.batch_parts import BatchParts
+from tomodrgn.training.clean import clean_run
 from tomodrgn.training.embed import load_model
 from tomodrgn.training.job import TrainingJob, start_training
 from tomodrgn.training.run_facts import describe_run
@@ -123,7 +124,7 @@ def test_output_that_cannot_be_written(small_particles, tmp_path: Path, capsys) 
     star = str(small_particles.source.path)
     place = f"{tmp_path}/file"
     for command in (["train", star, f"{place}/run"], ["backproject", star, f"{place}/maps"],
-                    ["filter", star, f"{place}/out.star", "--random-subset", "3"], ["simulate", f"{place}/made"],
+                    ["filter", star, f"{place}/out.star", "--random-subset", "1"], ["simulate", f"{place}/made"],
                     ["info", star, "--ids", f"{place}/ids.csv"]):  # fmt: skip
         assert run_command(command) in (1, 2)
         error = capsys.readouterr().err
@@ -181,10 +182,10 @@ def test_two_processes_on_one_run(small_particles, tmp_path: Path) -> None:
         with pytest.raises(BlockingIOError, match=f"process {job.pid}"):
             td.train(small_particles, tmp_path / "run", resume=True)
         with pytest.raises(BlockingIOError, match=f"process {job.pid}"):
-            td.training.clean.clean_run(tmp_path / "run", last=1)
+            clean_run(tmp_path / "run", last=1)
         assert job.running
         job.stop()
-        assert job.wait(60) == "stopped"
+        assert job.wait(60.0) == "stopped"
     finally:
         if job.running:
             job.kill()
@@ -221,7 +222,7 @@ def test_training_survives_the_interpreter_that_started_it(small_particles, tmp_
         assert job.pid == pid
         until(lambda: td.Run(job.folder, {}).epochs, "an epoch after the kernel's end")
         job.stop()
-        assert job.wait(60) == "stopped"
+        assert job.wait(60.0) == "stopped"
     finally:
         if job.running:
             job.kill()

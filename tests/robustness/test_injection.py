@@ -77,7 +77,7 @@ def test_widgets_show_text(run: td.Run) -> None:
     monitor = td.widgets.TrainingMonitor(None, run.folder)
     try:
         viewer.show(list(run.particles.particle_id[:2])) if hasattr(viewer, "show") else None
-        for column in ("tomogram", "rlnGroupName", "userNote"):
+        for column in ("tomogram", "rlnGroupName", "rlnMicrographName"):
             explorer.colour = column
         explorer.selection.query(explorer.table, f"rlnGroupName != '{EVIL}'")
         for widget in (explorer, viewer, monitor):

@@ -90,7 +90,8 @@ class _Archive:
                 return missing
             raise
         self._left -= info.file_size
-        if info.compress_type != zipfile.ZIP_STORED or self._left < 0:
+        packed = info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size
+        if packed or self._left < 0:
             raise ValueError(f"Got {self._path} with {name} packed, expected plain numbers. Copy it again.")
         return self._archive.read(info)
 

@@ -173,7 +173,7 @@ class TomogramPicture:
         return next(trace for trace in self.figure.data if trace.name == name)
 
     def _drawn(self, layout: go.Layout, selections: tuple) -> None:
-        """A lasso or a box was drawn; it is taken away, and those within it are told."""
+        """A lasso or a box was drawn: those within it are told. It stays until the next is drawn."""
         # What came from the page; the value given here is that of before.
         shapes = layout.to_plotly_json().get("selections")
         if not shapes:
@@ -181,7 +181,6 @@ class TomogramPicture:
         rows = self._rows["particles"]
         caught = rows[points_within(self._places[rows], corners_of(shapes[-1]))]
         kind = "box" if shapes[-1]["type"] == "rect" else "lasso"
-        self.figure.plotly_relayout({"selections": []})
         with self._changing():
             for name in self._rows:
                 self._trace(name).selectedpoints = None
