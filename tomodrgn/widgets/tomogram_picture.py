@@ -108,8 +108,9 @@ class TomogramPicture:
             "xref": "x", "yref": "y", "sizing": "stretch", "layer": "below", "xanchor": "left", "yanchor": "top",
             "source": None, "x": 0, "y": 1, "sizex": 1, "sizey": 1,
         })  # fmt: skip
-        # Not `on_selection`: plotly sends that in one place with what the mouse hovers over, where the later stays.
+        # Both ways by which plotly tells of a lasso: on a slow page the mouse's next move may replace either message.
         self.figure.layout.on_change(self._drawn, "selections")
+        self._trace("particles").on_selection(self._selected)
         self._trace("particles").on_click(self._clicked)
         self._trace("others").on_click(self._clicked)
         self.figure.add_class("tomodrgn-tomogram-picture")
@@ -185,6 +186,10 @@ class TomogramPicture:
             for name in self._rows:
                 self._trace(name).selectedpoints = None
         self._chose(caught, kind)
+
+    def _selected(self, trace: go.Scatter, points: object, selector: object) -> None:
+        rows = self._rows["particles"][np.asarray(points.point_inds, dtype=np.int64)]  # type: ignore[attr-defined]
+        self._chose(rows, "box" if type(selector).__name__ == "BoxSelector" else "lasso")
 
     def _clicked(self, trace: go.Scatter, points: object, state: object) -> None:
         if points.point_inds:  # type: ignore[attr-defined]
