@@ -149,19 +149,14 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
     box = plot.bounding_box()
     assert box["height"] < 0.5 * box["width"]
 
-    # No volume: particles alone, in space; then the dark theme.
+    # No volume: particles alone, in space; in the dark theme as well.
     view.choose("tomodrgn-tomogram-tomogram", "TS_004.tomostar")
     space = page.locator(".tomodrgn-tomogram-space canvas").first
     space.wait_for(timeout=30_000)
     view.until(lambda: coloured(view.picture(space)).sum(), lambda n: n > 50, 30)
     view.shot("tomogram-space")
     view.dark()
-    view.choose("tomodrgn-tomogram-tomogram", "TS_002.tomostar")
-    view.choose("tomodrgn-tomogram-plane", "xy")
-    page.wait_for_timeout(2500)
-    view.ask("explorer.select(viewer.shown_ids[:2])")
     page.wait_for_timeout(1000)
-    page.locator(".tomodrgn-tomogram-picture").first.scroll_into_view_if_needed()
     view.shot("tomogram-dark")
     assert (view.tracebacks(), view.refused, view.console) == ([], [], [])
 

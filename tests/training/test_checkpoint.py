@@ -165,7 +165,7 @@ def test_process_killed_at_random_moments(small_particles, tmp_path):
         trainer.stdin.close()
     run = Run.open(folder)
     last = run.epochs[-1]
-    assert last > 10
+    assert last >= 5
     run = run.with_training(run.train_config.model_copy(update={"epochs": last + 1}))
     finished = train(small_particles, folder, resume=True)
     assert finished.history["epoch"].tolist() == finished.epochs == list(range(1, last + 2))

@@ -258,11 +258,7 @@ def analyze_run(
     run = run if isinstance(run, Run) else Run.open(run)
     number = int(run.epoch_folder(epoch).name)
     latents = run.latents(number)
-    if latents.z_dim == 0 or len(latents) < 10:
-        raise ValueError(
-            f"Got run {run.folder} with {latents.z_dim} latent dimensions of {len(latents)} particles, expected at "
-            "least 1 dimension and 10 particles. Its maps come from `tomodrgn generate`."
-        )
+    _check_enough(run, latents)
     side, pixel = run.settings["box_px"], run.settings["pixel_size_angst"]
     box = min(side, OCCUPANCY_BOX)
     regions = {name: read_region(path, box, pixel * side / box) for name, path in (masks or {}).items()}
@@ -378,3 +374,11 @@ def _neighbours(
     matched = positions.aligned_to(particles).positions
     box_angst = particles.box_px * particles.pixel_size_angst
     return RunNeighbours.of(matched, clusters, box_angst=box_angst, seed=seed)
+
+
+def _check_enough(run: Run, latents: Latents) -> None:
+    if latents.z_dim == 0 or len(latents) < 10:
+        raise ValueError(
+            f"Got run {run.folder} with {latents.z_dim} latent dimensions of {len(latents)} particles, expected at "
+            "least 1 dimension and 10 particles. Its maps come from `tomodrgn generate`."
+        )

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from tomodrgn.cli.app_server import serve_app
 from tomodrgn.cli.notebook_copies import QUICKSTART, copy_notebooks
 from tomodrgn.cli.servers import ADDRESS, Place, free_port, has_display, need_modules, serve, tunnel_lines
-from tomodrgn.training.run import Run
 
 __all__ = ["lab"]
 
@@ -44,6 +43,8 @@ def lab(
     need_modules(MODULES, "`tomodrgn lab`")
     shown = browser and has_display()
     if app is not None:
+        from tomodrgn.training.run import Run  # the help of all verbs is to be light
+
         need_modules(["voila"], "`tomodrgn lab --app`")
         run, place = Run.open(app), Place(port=free_port(port), page="/")
         _tell(place)

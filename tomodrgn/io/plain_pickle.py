@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from tomodrgn.io.fault import FaultError
+
 __all__ = ["read_pickles", "read_plain"]
 
 MOST_BYTES = 8 << 30
 MOST_OPERATIONS = 5_000_000
-MOST_NESTED = 100
-MOST_MARKS = 1_000
+MOST_NESTED, MOST_MARKS = 100, 1_000
 SCALARS = (type(None), bool, int, float, str, bytes)
 DTYPE = re.compile(r"[<>|=]?(?:[?biufc](?:1|2|4|8|16)?|[SU]\d{1,6})")
 MARK = object()
@@ -49,13 +50,13 @@ class _Unfinished:
 
 def _reconstruct(kind: Any, *_: Any) -> _Unfinished:
     if getattr(kind, "name", "") != "numpy.ndarray":
-        raise ValueError("an array made from another type")
+        raise FaultError("an array made from another type")
     return _Unfinished("array")
 
 
 def _dtype(code: Any, *_: Any) -> np.dtype:
     if not isinstance(code, str) or not DTYPE.fullmatch(code):
-        raise ValueError(f"the type of numbers {code!r:.40}")
+        raise FaultError(f"the type of numbers {code!r:.40}")
     return np.dtype(code)
 
 
@@ -70,23 +71,23 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
 def _array(shape: Any, kind: Any, data: Any, *, order: Any) -> np.ndarray:
     """An array of bytes that are there, read-only."""
     if not isinstance(shape, tuple) or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape) or len(shape) > 16:
-        raise ValueError(f"the shape {shape!r:.60}")
+        raise FaultError(f"the shape {shape!r:.60}")
     if not isinstance(kind, np.dtype) or not isinstance(data, bytes) or order not in ("C", "F"):
-        raise ValueError("an array that is no array of numbers")
+        raise FaultError("an array that is no array of numbers")
     if math.prod(shape) * kind.itemsize != len(data):
-        raise ValueError(f"an array of shape {shape} in {len(data)} bytes")
+        raise FaultError(f"an array of shape {shape} in {len(data)} bytes")
     return np.frombuffer(data, kind).reshape(shape, order=order) if data else np.empty(shape, kind)
 
 
 def _encode(text: Any, codec: Any) -> bytes:
     if codec != "latin1" or not isinstance(text, str):
-        raise ValueError(f"the encoding {codec!r:.40}")
+        raise FaultError(f"the encoding {codec!r:.40}")
     return text.encode("latin1")
 
 
 def _as_set(items: Any) -> set:
     if not all(isinstance(item, SCALARS) for item in items):
-        raise ValueError("a set of containers")
+        raise FaultError("a set of containers")
     return set(items)
 
 
@@ -94,7 +95,7 @@ def _date(data: Any, *_: Any) -> str:
     """The ten bytes that a datetime keeps, as text."""
     raw = data if isinstance(data, bytes) else str(data).encode("latin1", "replace")
     if len(raw) != 10:
-        raise ValueError("a date of other than ten bytes")
+        raise FaultError("a date of other than ten bytes")
     year, (month, day, hour, minute, second) = int.from_bytes(raw[:2], "big"), raw[2:7]
     return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
 
@@ -127,7 +128,7 @@ NAMES = {"numpy.ndarray"}  # that may stand there, and are not called
 
 
 def _refuse(what: str) -> Any:
-    raise ValueError(what)
+    raise FaultError(what)
 
 
 def read_pickles(path: Path | str) -> list[Any]:
@@ -208,7 +209,7 @@ class _Reader:
     def read(self, data: io.BytesIO) -> Any:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if number > MOST_OPERATIONS:
-                raise ValueError(f"more than {MOST_OPERATIONS} operations")
+                raise FaultError(f"more than {MOST_OPERATIONS} operations")
             name = opcode.name
             if name == "STOP":
                 break
@@ -217,20 +218,20 @@ class _Reader:
             elif name in STEPS:
                 STEPS[name](self, argument)
             else:
-                raise ValueError(f"the operation {name}")
+                raise FaultError(f"the operation {name}")
         value = self._pop()
         if self._stack:
-            raise ValueError("more than one value")
+            raise FaultError("more than one value")
         return value
 
     def _pop(self) -> Any:
         if not self._stack or self._stack[-1] is MARK:
-            raise ValueError("an operation on nothing")
+            raise FaultError("an operation on nothing")
         return self._stack.pop()
 
     def _top(self, kind: type) -> Any:
         if not self._stack or type(self._stack[-1]) is not kind:
-            raise ValueError(f"an operation on what is no {kind.__name__}")
+            raise FaultError(f"an operation on what is no {kind.__name__}")
         return self._stack[-1]
 
     def _popped_to_mark(self) -> list[Any]:
@@ -238,7 +239,7 @@ class _Reader:
         while at >= 0 and self._stack[at] is not MARK:
             at -= 1
         if at < 0:
-            raise ValueError("an operation without its mark")
+            raise FaultError("an operation without its mark")
         items = self._stack[at + 1 :]
         del self._stack[at:]
         self._marks -= 1
@@ -247,7 +248,7 @@ class _Reader:
     def mark(self, _: Any) -> None:
         self._marks += 1
         if self._marks > MOST_MARKS:
-            raise ValueError(f"more than {MOST_MARKS} containers begun")
+            raise FaultError(f"more than {MOST_MARKS} containers begun")
         self._stack.append(MARK)
 
     def pop(self, _: Any) -> None:
@@ -265,30 +266,30 @@ class _Reader:
 
     def put(self, argument: Any) -> None:
         if self._stack[-1] is MARK:
-            raise ValueError("a memo of nothing")
+            raise FaultError("a memo of nothing")
         self._memo[len(self._memo) if argument is None else int(argument)] = self._stack[-1]
 
     def get(self, argument: Any) -> None:
         if int(argument) not in self._memo:
-            raise ValueError(f"a memo {argument} that was never made")
+            raise FaultError(f"a memo {argument} that was never made")
         self._stack.append(self._memo[int(argument)])
 
     def named(self, argument: Any) -> None:
         if argument is None:  # STACK_GLOBAL
             name, module = self._pop(), self._pop()
             if not (isinstance(name, str) and isinstance(module, str)):
-                raise ValueError("a name that is no text")
+                raise FaultError("a name that is no text")
             full = f"{module}.{name}"
         else:
             full = ".".join(str(argument).split(" ", 1))
         if full not in self._calls and full not in self._names:
-            raise ValueError(f"the name {full}")
+            raise FaultError(f"the name {full}")
         self._stack.append(_Global(full))
 
     def call(self, _: Any) -> None:
         arguments, asked = self._pop(), self._pop()
         if not isinstance(asked, _Global) or asked.name not in self._calls or type(arguments) is not tuple:
-            raise ValueError(f"a call of {asked.name if isinstance(asked, _Global) else type(asked).__name__}")
+            raise FaultError(f"a call of {asked.name if isinstance(asked, _Global) else type(asked).__name__}")
         self._stack.append(self._calls[asked.name](*arguments))
 
     def build(self, _: Any) -> None:
@@ -303,7 +304,7 @@ class _Reader:
         elif isinstance(made, dict) and isinstance(state, dict):
             built = made  # the attributes of an ordered dictionary, such as _metadata of PyTorch's
         else:
-            raise ValueError(f"a state set on a {type(made).__name__}")
+            raise FaultError(f"a state set on a {type(made).__name__}")
         for key in [key for key, value in self._memo.items() if value is made]:
             self._memo[key] = built
         self._stack.append(built)
@@ -333,7 +334,7 @@ class _Reader:
     def elsewhere(self, _: Any) -> None:
         told = self._pop()
         if self._persistent is None:
-            raise ValueError("a value kept elsewhere (BINPERSID)")
+            raise FaultError("a value kept elsewhere (BINPERSID)")
         self._stack.append(self._persistent(told))
 
     def make(self, kind: Callable[[list], Any], count: int | None) -> None:
@@ -345,7 +346,7 @@ class _Reader:
 def _pairs(items: list[Any]) -> dict:
     """Keys and values in turn; containers as keys could take forever to compare."""
     if len(items) % 2 or not all(isinstance(key, SCALARS) for key in items[::2]):
-        raise ValueError("a dictionary whose keys are containers")
+        raise FaultError("a dictionary whose keys are containers")
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
@@ -388,12 +389,12 @@ def _checked(value: Any) -> Any:
             if id(item) in done:
                 continue
             if id(item) in open_ids:
-                raise ValueError("a container that holds itself")
+                raise FaultError("a container that holds itself")
             if len(open_ids) >= MOST_NESTED:
-                raise ValueError(f"containers nested more than {MOST_NESTED} deep")
+                raise FaultError(f"containers nested more than {MOST_NESTED} deep")
             open_ids.append(id(item))
             todo.append((item, True))
             todo += [(inner, False) for inner in (item.values() if isinstance(item, dict) else item)]
         elif not isinstance(item, (*SCALARS, bytearray, set, np.ndarray, np.generic)):
-            raise ValueError(f"a {item.name if isinstance(item, _Global) else type(item).__name__} in place of data")
+            raise FaultError(f"a {item.name if isinstance(item, _Global) else type(item).__name__} in place of data")
     return value

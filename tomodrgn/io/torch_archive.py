@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tomodrgn.io.fault import FaultError
 from tomodrgn.io.plain_pickle import MOST_BYTES, read_plain
 
 __all__ = ["read_torch_archive"]
@@ -97,10 +98,10 @@ class _Archive:
 
     def _storage(self, told: Any) -> np.ndarray:
         if type(told) is not tuple or len(told) != 5 or told[0] != "storage" or not isinstance(told[2], str):
-            raise ValueError("a value kept elsewhere that is no tensor")
+            raise FaultError("a value kept elsewhere that is no tensor")
         key, name = told[2], getattr(told[1], "name", "")
         if name not in STORAGE_NAMES or not key.isdecimal():
-            raise ValueError(f"a storage {key!r:.40} of {name or 'no type'}")
+            raise FaultError(f"a storage {key!r:.40} of {name or 'no type'}")
         if key not in self._storages:
             kind = name.removeprefix("torch.").removesuffix("Storage")
             data = self._member(f"data/{key}")
@@ -115,13 +116,13 @@ class _Archive:
 def _rebuilt(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
     """A tensor as a view of its storage."""
     if not isinstance(storage, np.ndarray) or not (type(size) is type(stride) is tuple) or len(size) != len(stride):
-        raise ValueError("a tensor without its storage")
+        raise FaultError("a tensor without its storage")
     if len(size) > 16 or not all(type(n) is int and 0 <= n < 1 << 40 for n in (offset, *size, *stride)):
-        raise ValueError(f"a tensor of size {size!r:.60}")
+        raise FaultError(f"a tensor of size {size!r:.60}")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     count = math.prod(size)
     if count and (last >= len(storage) or count > len(storage)):
-        raise ValueError(f"a tensor of size {size!r:.60} in a storage of {len(storage)} numbers")
+        raise FaultError(f"a tensor of size {size!r:.60} in a storage of {len(storage)} numbers")
     if not count:
         return np.empty(size, storage.dtype)
     steps = [step * storage.itemsize for step in stride]

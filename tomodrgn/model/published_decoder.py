@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from tomodrgn.config import PublishedConfig
+from tomodrgn.io.fault import FaultError
 
 __all__ = ["PublishedDecoder", "decoder_config", "decoder_tensors"]
 
@@ -92,12 +93,12 @@ def decoder_config(
     layers = _layers(state)
     width = len(layers[0][0])
     if any(weight.shape != (width, width) for weight, _ in layers[1:-1]) or layers[-1][0].shape != (2, width):
-        raise ValueError(f"layers of the shapes {[weight.shape for weight, _ in layers]}")
+        raise FaultError(f"layers of the shapes {[weight.shape for weight, _ in layers]}")
     seen = layers[0][0].shape[1] - z_dim
     if seen <= 0 or seen % 6:
-        raise ValueError(f"{seen} features of a frequency")
+        raise FaultError(f"{seen} features of a frequency")
     if options.get("activation", "relu") != "relu":
-        raise ValueError(f"the activation {options['activation']!r:.40}")
+        raise FaultError(f"the activation {options['activation']!r:.40}")
     return PublishedConfig(
         program=program, z_dim=z_dim, decoder_dim=width, decoder_layers=len(layers) - 2, n_frequencies=seen // 2
     )
@@ -129,7 +130,7 @@ def decoder_tensors(
         vectors = np.kron(np.eye(3), _series(kind, n // 3, box_px))
         order = np.arange(2 * n).reshape(3, 2, n // 3).transpose(1, 0, 2).ravel()
     if vectors.shape != (3, n):
-        raise ValueError(f"{vectors.shape[1]} frequencies of features for {2 * n} features")
+        raise FaultError(f"{vectors.shape[1]} frequencies of features for {2 * n} features")
     found = {"vectors": vectors, "mean": np.float32(mean), "first.weight": first[:, : 2 * n][:, order],
              "first.bias": layers[0][1], "last.weight": layers[-1][0], "last.bias": layers[-1][1]}  # fmt: skip
     if config.z_dim:
@@ -144,15 +145,15 @@ def _layers(state: Mapping[str, np.ndarray]) -> list[tuple[Float32[np.ndarray, "
     numbers = sorted({int(name[len(PREFIX) :].split(".")[0]) for name in state
                       if name.startswith(PREFIX) and name[len(PREFIX) :].split(".")[0].isdecimal()})  # fmt: skip
     if len(numbers) < 2 or numbers != list(range(0, 2 * len(numbers), 2)):
-        raise ValueError(f"the layers {numbers[:8]} of a decoder")
+        raise FaultError(f"the layers {numbers[:8]} of a decoder")
     layers = []
     for number in numbers:
         middle = "linear." if f"{PREFIX}{number}.linear.weight" in state else ""
         if (number in (numbers[0], numbers[-1])) == bool(middle):
-            raise ValueError(f"layer {number} that is {'' if middle else 'not '}residual")
+            raise FaultError(f"layer {number} that is {'' if middle else 'not '}residual")
         weight, bias = (np.asarray(state.get(f"{PREFIX}{number}.{middle}{part}")) for part in ("weight", "bias"))
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.dtype.kind != "f":
-            raise ValueError(f"layer {number} of the shapes {weight.shape}, {bias.shape}")
+            raise FaultError(f"layer {number} of the shapes {weight.shape}, {bias.shape}")
         layers.append((weight.astype(np.float32), bias.astype(np.float32)))
     return layers
 
@@ -171,4 +172,4 @@ def _series(kind: str, n: int, box_px: int) -> Float[np.ndarray, " n"]:
         return half * (2 * math.pi / half) ** share
     if kind == "linear_lowf":
         return steps.astype(float)
-    raise ValueError(f"features of the kind {kind!r:.40}")
+    raise FaultError(f"features of the kind {kind!r:.40}")

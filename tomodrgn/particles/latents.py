@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from tomodrgn.io.atomic import replacing
+from tomodrgn.io.fault import FaultError
 
 __all__ = ["Latents"]
 
@@ -160,7 +161,7 @@ class Latents:
                 )
             known = np.isfinite(found.mu).all(axis=1) & np.isfinite(found.logvar).all(axis=1)
             if not known.all():
-                raise ValueError(f"particle {found.particle_id[np.argmin(known)]!s} has numbers that are not finite")
+                raise FaultError(f"particle {found.particle_id[np.argmin(known)]!s} has numbers that are not finite")
             return found
         except FileNotFoundError:
             raise FileNotFoundError(f"Got latents file {path}, which does not exist. Check the name.") from None
@@ -179,10 +180,10 @@ def _refuse_swollen(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.file_size > max(MOST_SMALL_BYTES, MOST_SWELLING * info.compress_size):
-                raise ValueError(f"{info.filename} of {info.file_size} bytes is packed into {info.compress_size}")
+                raise FaultError(f"{info.filename} of {info.file_size} bytes is packed into {info.compress_size}")
             with archive.open(info) as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, kind = read(file)
             if kind.hasobject or math.prod(shape) * kind.itemsize > info.file_size:
-                raise ValueError(f"{info.filename} claims the shape {shape} of {kind} in {info.file_size} bytes")
+                raise FaultError(f"{info.filename} claims the shape {shape} of {kind} in {info.file_size} bytes")

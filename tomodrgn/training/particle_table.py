@@ -20,7 +20,7 @@ def particle_table(run: Run, epoch: int | None = None) -> pd.DataFrame:
         latents = run.latents(epoch).aligned_to(particles.particle_id).frame()
     except KeyError as error:
         path = run.epoch_folder(epoch) / "latents.npz"
-        raise KeyError(f"{error.args[0]} They are those of {run.folder}, and the latents of {path}.") from error
+        raise KeyError(f"Got {path} of other particles than those of {run.folder}. {error.args[0]}") from error
     table = particles.frame()
     table = table.drop(columns=[c for c in latents if c in table]).join(latents)
     for name, columns in analysis_columns(run.folder / "analysis").items():

@@ -18,6 +18,7 @@ from tomodrgn.config import (
     VaeConfig,
     fault_of_options,
 )
+from tomodrgn.io.fault import FaultError
 from tomodrgn.particles.read_options import ReadOptions
 
 __all__ = [
@@ -107,7 +108,7 @@ def read_history(path: Path) -> pd.DataFrame:
         numbers = history.drop(columns=["split", *missing], errors="ignore")
         words = [str(name) for name in numbers if not pd.api.types.is_numeric_dtype(numbers[name])]
         if missing or (words and len(history)):
-            raise ValueError(f"without {', '.join(missing)}" if missing else f"words in {', '.join(words)}")
+            raise FaultError(f"without {', '.join(missing)}" if missing else f"words in {', '.join(words)}")
     except ValueError as error:  # of pandas, too: its own errors are ValueErrors
         raise ValueError(f"Got {path}, expected a history of losses ({error}). Restore that file.") from error
     return history
@@ -121,7 +122,7 @@ def kind_of(model: Config) -> str:
 def _json(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise TypeError(f"it holds a {type(content).__name__}, not names and values")
+        raise FaultError(f"it holds a {type(content).__name__}, not names and values")
     return content
 
 

@@ -39,6 +39,33 @@ class GalleryControls:
         return _button(name, f"Label the ticked maps {name}", lambda: gallery.label_ticked(name), act=self.act)
 
 
+def _keeping(gallery: Any, used: ipywidgets.Dropdown, button: Callable[..., ipywidgets.Button]) -> list[Any]:
+    """Controls that keep labels in the run and in STAR files."""
+    star = ipywidgets.Text(placeholder="file.star", layout={"width": "260px"})
+    replace = ipywidgets.Checkbox(description="replace files", indent=False, layout={"width": "120px"})
+    only = ipywidgets.Checkbox(description="only that label", indent=False, layout={"width": "140px"})
+    _name({"star-path": star, "replace": replace, "only-label": only})
+
+    def write() -> None:
+        if not star.value.strip():
+            raise ValueError("Got no name of a file, expected one. Type it beside the button.")
+        gallery.write_star(star.value.strip(), only=used.value if only.value else None, overwrite=replace.value)
+
+    return [
+        button("Save labels", "Keep the labels in the run", lambda: gallery.save(overwrite=replace.value)),
+        button("Load labels", "Take the labels of the run", gallery.load),
+        star,
+        button("Write STAR", "Write the particles of the run with their labels", write),
+        only,
+        replace,
+    ]
+
+
+def _name(controls: dict[str, ipywidgets.Widget]) -> None:
+    for name, control in controls.items():
+        control.add_class(f"tomodrgn-{name}")
+
+
 def gallery_controls(gallery: Any) -> GalleryControls:
     """Controls, linked to the traits of a gallery; what goes wrong is told in its message."""
 
@@ -56,24 +83,13 @@ def gallery_controls(gallery: Any) -> GalleryControls:
     quick = ipywidgets.HBox()
     used = ipywidgets.Dropdown(options=[], layout={"width": "140px"})
     note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="28px"))
-    star = ipywidgets.Text(placeholder="file.star", layout={"width": "260px"})
-    replace = ipywidgets.Checkbox(description="replace files", indent=False, layout={"width": "120px"})
-    only = ipywidgets.Checkbox(description="only that label", indent=False, layout={"width": "140px"})
-    named = {"gallery-level": level, "label": label, "gallery-note": note, "used-label": used, "star-path": star,
-             "replace": replace, "only-label": only, "quick-labels": quick}  # fmt: skip
-    for name, control in named.items():
-        control.add_class(f"tomodrgn-{name}")
+    _name({"gallery-level": level, "label": label, "gallery-note": note, "used-label": used, "quick-labels": quick})
     ipywidgets.link((gallery, "level"), (level, "value"))
     ipywidgets.link((gallery, "label"), (label, "value"))
     ipywidgets.dlink((gallery, "message"), (note, "value"), shown_in)
 
     def button(text: str, tooltip: str, work: Callable[[], Any], *, width: str = "auto") -> ipywidgets.Button:
         return _button(text, tooltip, work, act=act, width=width)
-
-    def write() -> None:
-        if not star.value.strip():
-            raise ValueError("Got no name of a file, expected one. Type it beside the button.")
-        gallery.write_star(star.value.strip(), only=used.value if only.value else None, overwrite=replace.value)
 
     above = [
         level,
@@ -90,16 +106,8 @@ def gallery_controls(gallery: Any) -> GalleryControls:
         button("Choose label", "Choose the particles of this label", lambda: gallery.choose_label(used.value or "")),
         used,
     ]
-    keep = [
-        button("Save labels", "Keep the labels in the run", lambda: gallery.save(overwrite=replace.value)),
-        button("Load labels", "Take the labels of the run", gallery.load),
-        star,
-        button("Write STAR", "Write the particles of the run with their labels", write),
-        only,
-        replace,
-    ]
     rows = [ipywidgets.HBox(choose, layout=wrap)]
-    rows += [] if gallery.run is None else [ipywidgets.HBox(keep, layout=wrap)]
+    rows += [] if gallery.run is None else [ipywidgets.HBox(_keeping(gallery, used, button), layout=wrap)]
     return GalleryControls(
         above=ipywidgets.VBox([ipywidgets.HBox(above, layout=wrap), note]),
         below=ipywidgets.VBox(rows),

@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from tomodrgn import __version__
 from tomodrgn.analysis.query import query_particles
 from tomodrgn.io.atomic import refuse_existing, replacing
+from tomodrgn.io.fault import FaultError
 from tomodrgn.training.run import Run
 
 __all__ = ["Selection"]
@@ -272,7 +273,7 @@ def _story(path: Path) -> dict[str, Any]:
     try:
         story = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(story, dict):
-            raise ValueError(f"it holds a {type(story).__name__}")
+            raise FaultError(f"it holds a {type(story).__name__}")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"Got {path}, expected the story of a selection ({error}). Remove that file.") from error
     return story

@@ -378,7 +378,7 @@ class TomogramViewer(ipywidgets.VBox):
 
     def _own(self) -> Positions:
         if self.positions is None:
-            raise ValueError(self.message)
+            raise ValueError(f"Got a run without places of its particles. {self.message}")
         return self.positions
 
     def _ask_slab(self) -> None:
