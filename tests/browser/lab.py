@@ -18,7 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Route
+from playwright.sync_api import Browser, Locator, Page, Request, Route
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHROMIUM_FLAGS = [
@@ -105,13 +105,13 @@ class Notebook:
         self.page.context.route("**/*", route)
         sockets = address.replace("http", "ws", 1)
         self.page.on("websocket", lambda ws: None if ws.url.startswith(sockets) else self.refused.append(ws.url))
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("console", lambda message: self._hear(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self._hear(str(error)))
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _hear(self, text: str) -> None:
         # The canvas of jupyter-scatter remarks on drawing that takes longer than what changes it: no fault of a view.
-        if message.type == "error" and not message.text.startswith("Ignoring draw call as the previous"):
-            self.console.append(message.text)
+        if "Ignoring draw call as the previous draw call has not yet finished" not in text:
+            self.console.append(text)
 
     def open(self, url: str) -> None:
         """Load the page and wait for its kernel."""
