@@ -174,12 +174,6 @@ def example_run(
     ------
     FileExistsError
         If one of the three is there and is something else.
-
-    Examples
-    --------
-    >>> run = example_run("example")  # doctest: +SKIP
-    >>> run.latents().z_dim  # doctest: +SKIP
-    4
     """
     folder = Path(folder)
     if (folder / "run/run.json").is_file() and (run := Run.open(folder / "run")).status.get("state") == "finished":

@@ -77,7 +77,7 @@ def duration_text(seconds: float) -> str:
 
     Examples
     --------
-    >>> [duration_text(s) for s in (0.4, 59.4, 59.6, 3599.0, 3600, 7290, 200_000)]
+    >>> [duration_text(s) for s in (0.4, 59.4, 59.6, 3599.0, 3600.0, 7290.0, 2e5)]
     ['0 s', '59 s', '1 min 0 s', '59 min 59 s', '1 h 0 min', '2 h 1 min', '2 d 7 h']
     """
     whole = round(seconds)

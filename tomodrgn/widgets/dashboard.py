@@ -148,13 +148,7 @@ def explore(
     positions: Positions | None = None,
     selection: Selection | None = None,
 ) -> Dashboard:
-    """Lay out all views of a run together, linked by one choice of particles; `Dashboard` tells the parameters.
-
-    Examples
-    --------
-    >>> board = explore("runs/first")  # doctest: +SKIP
-    >>> board.selection.particle_ids  # doctest: +SKIP
-    """
+    """Lay out all views of a run together, linked by one choice of particles; `Dashboard` tells the parameters."""
     return Dashboard(
         run,
         epoch,
