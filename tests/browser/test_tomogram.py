@@ -1,4 +1,4 @@
-"""The tomogram viewer beside the explorer: what is chosen in the scatter is marked in the tomogram."""
+"""The tomogram viewer beside the explorer: a lasso in either marks the same particles in the other."""
 
 from __future__ import annotations
 
@@ -46,6 +46,30 @@ def ringed(picture: np.ndarray) -> int:
     return int((np.abs(picture.astype(int) - [213, 94, 0]).max(axis=-1) < 30).sum())
 
 
+def chosen_around(view, where, names: list[str]) -> list[str]:
+    """Draw a lasso around these particles; who is chosen then."""
+    before = view.ask(CHOSEN)
+    around(view, where, names)
+    return json.loads(view.until(lambda: view.ask(CHOSEN), lambda now: now != before, 30))
+
+
+def around(view, where, names: list[str], axes: tuple[int, int] = (0, 1)) -> None:
+    """Draw a lasso around the places of these particles, as a person sees them."""
+    ranges = json.loads(
+        view.ask("json.dumps([list(viewer.picture.figure.layout[a].range) for a in ('xaxis', 'yaxis')])")
+    )
+    found = f"dict(zip(viewer.positions.particle_id, viewer.positions.position_angst.tolist()))[n] for n in {names}"
+    places = json.loads(view.ask(f"json.dumps([{found}])"))
+    box = where.bounding_box()
+    (x_low, x_high), (y_low, y_high) = ranges
+    x = [(p[axes[0]] - x_low) / (x_high - x_low) for p in places]
+    y = [1 - (p[axes[1]] - y_low) / (y_high - y_low) for p in places]
+    pad_x, pad_y = 14 / box["width"], 14 / box["height"]
+    low, high = (min(x) - pad_x, min(y) - pad_y), (max(x) + pad_x, max(y) + pad_y)
+    corners = [low, (high[0], low[1]), high, (low[0], high[1]), (low[0], low[1] + pad_y)]
+    view.lasso(where, [(np.clip(a, 0.003, 0.997), np.clip(b, 0.003, 0.997)) for a, b in corners])
+
+
 def test_tomogram_and_scatter_choose_together(open_cells, simulated):
     run, volumes = simulated
     view = open_cells(
@@ -73,6 +97,20 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
     before = view.picture(plot)
     assert ringed(before) == 0
     view.shot("tomogram")
+
+    # A lasso here marks the scatter.
+    found = chosen_around(view, plot, inside[:1])
+    assert set(found) <= set(inside)
+    wanted = sorted(json.loads(view.ask("json.dumps(explorer.selection.positions())")))
+    marked = "json.dumps(sorted(int(i) for i in explorer.scatter.widget.selection))"
+    assert view.until(lambda: json.loads(view.ask(marked)), lambda rows: rows == wanted, 20) == wanted
+    view.until(lambda: ringed(view.picture(plot)), lambda n: n > 30, 20)
+    view.shot("tomogram-lasso")
+
+    # In the add mode a second lasso adds.
+    page.locator(".tomodrgn-tomogram-adding input").first.check()
+    both = chosen_around(view, plot, inside[1:2])
+    assert set(found) <= set(both)
 
     # A choice elsewhere is marked here, and in this tomogram only.
     view.ask(f"explorer.select({[inside[2]]} + [viewer.positions.particle_id[0]])")
@@ -120,7 +158,7 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
 
 
 def test_real_optimisation_set(open_cells, real_run):
-    """The WarpTools set: particles of its second tomogram are shown in space, and on a map of places."""
+    """The WarpTools set: particles of its second tomogram are shown in space, and chosen from a map of places."""
     view = open_cells(
         "import json, tomodrgn as td",
         f"viewer = td.widgets.TomogramViewer({str(real_run)!r}, height=420)\nviewer",
@@ -138,6 +176,6 @@ def test_real_optimisation_set(open_cells, real_run):
     view.ask("setattr(viewer, 'thickness_angst', 1e5)")
     inside = json.loads(view.ask("json.dumps(viewer.shown_ids)"))
     assert len(inside) == 10
-    view.until(lambda: coloured(view.picture(plot)).sum(), lambda n: n > 100, 20)
+    assert set(chosen_around(view, plot, inside)) == set(inside)
     view.shot("tomogram-real")
     assert (view.tracebacks(), view.refused, view.console) == ([], [], [])

@@ -314,6 +314,7 @@ def live_objects() -> int:
 
 def test_nothing_is_read_again_that_has_not_changed(run, monitor, monkeypatch):
     view = monitor(None, run.folder, poll_seconds=3600.0)
+    assert view.epoch_view.maps.wait(60.0)
     monkeypatch.setattr(Run, "latents", lambda *_: pytest.fail("latents were read again"))
     monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("the history was read again"))
     monkeypatch.setattr(type(view.job), "log", lambda *_: pytest.fail("the log was read again"))

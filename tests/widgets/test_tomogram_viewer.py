@@ -141,22 +141,10 @@ def folder(run: td.Run, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def lasso(viewer, points: list[int]) -> None:
-    """Draw around points of the particles in the slab, as plotly tells it: there and back from one to the next."""
-    places = drawn(viewer, "particles")[points]
-    squares = places[:, None] + 2.0 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)])
-    corners = (
-        np.concatenate([np.concatenate([square, squares[0, :1]]) for square in squares]) if points else [(0, 0)] * 3
-    )
-    path = "M" + "L".join(f"{x},{y}" for x, y in corners) + "Z"
-    viewer.picture.figure.plotly_relayout({"selections": [{"type": "path", "path": path}]})
-
-
-def box(viewer, points: list[int]) -> None:
-    """Draw a box around points of the particles in the slab."""
-    (x0, y0), (x1, y1) = (find(drawn(viewer, "particles")[points], axis=0) for find in (np.min, np.max))
-    shape = {"type": "rect", "x0": x0 - 1, "x1": x1 + 1, "y0": y0 - 1, "y1": y1 + 1}
-    viewer.picture.figure.plotly_relayout({"selections": [shape]})
+def caught(viewer, how: str, points: list[int]) -> None:
+    """Catch points of the particles in the slab, as the page tells it."""
+    number = next(i for i, trace in enumerate(viewer.picture.figure.data) if trace.name == "particles")
+    viewer.picture.figure._handle_custom_msg({"event": how, "points": {str(number): points}}, [])
 
 
 def drawn(viewer, name: str) -> np.ndarray:
@@ -204,13 +192,13 @@ def test_a_lasso_chooses_by_name_and_choices_elsewhere_are_marked(run, folder):
     viewer.thickness_angst = 4000.0
     names = viewer.shown_ids
     assert len(names) > 3
-    lasso(viewer, [1, 2])
+    caught(viewer, "lasso", [1, 2])
     assert set(viewer.selection.particle_ids) == set(names[1:3])
     assert viewer.selection.made_by == "lasso in TS_002.tomostar"
     places = dict(zip(viewer.positions.particle_id, viewer.positions.position_angst[:, :2], strict=True))
     np.testing.assert_allclose(drawn(viewer, "chosen"), [places[n] for n in names[1:3]])
     viewer.adding = True
-    box(viewer, [0])
+    caught(viewer, "box", [0])
     assert set(viewer.selection.particle_ids) == set(names[:3])
     viewer.selection.set([names[3], viewer.positions.particle_id[0]])  # and one of another tomogram
     np.testing.assert_allclose(drawn(viewer, "chosen"), [places[names[3]]])

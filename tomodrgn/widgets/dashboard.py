@@ -12,7 +12,7 @@ import traitlets
 
 from tomodrgn.particles.position_set import Positions
 from tomodrgn.training.run import Run
-from tomodrgn.widgets.in_place import shown_in
+from tomodrgn.widgets.in_place import shown_in, told
 from tomodrgn.widgets.latent_explorer import LatentExplorer
 from tomodrgn.widgets.particle_viewer import ParticleViewer
 from tomodrgn.widgets.selection import Selection
@@ -79,6 +79,7 @@ class Dashboard(ipywidgets.VBox):
         selection: Selection | None = None,
         height: int = 420,
     ) -> None:
+        self.panes: dict[str, ipywidgets.Widget] = {}
         self.run = run if isinstance(run, Run) else Run.open(run)
         self.explorer = LatentExplorer(
             self.run, epoch, clusters=clusters, columns=columns, selection=selection, height=height
@@ -97,7 +98,6 @@ class Dashboard(ipywidgets.VBox):
             "Tomograms": lambda: TomogramViewer(self.run, epoch, height=height, **placed, **shared),
             "Training": lambda: TrainingMonitor(None, self.run.folder),
         }
-        self.panes: dict[str, ipywidgets.Widget] = {}
         self._places = {name: ipywidgets.VBox([_line("opening ...")]) for name in self._makers}
         self._tabs = ipywidgets.Tab(list(self._places.values()), titles=tuple(self._places), selected_index=0)
         self._tabs.add_class("tomodrgn-panes")
@@ -123,7 +123,7 @@ class Dashboard(ipywidgets.VBox):
         try:
             self.panes[name] = self._makers[name]()
         except (OSError, ValueError, KeyError, ImportError) as error:
-            self.set_trait("message", str(error.args[0]) if isinstance(error, KeyError) else str(error))
+            self.set_trait("message", told(error))
             self._places[name].children = [_line(self.message)]
         else:
             self._places[name].children = [self.panes[name]]

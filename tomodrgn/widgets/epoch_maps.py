@@ -21,6 +21,7 @@ from tomodrgn.plots.surfaces import render_surface, surface_level
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.decoder import MapDecoder
 from tomodrgn.widgets.in_place import shown_in, told
+from tomodrgn.widgets.latest_work import LatestWork
 
 __all__ = ["MAP_COLOURS", "EpochMaps", "spread_particles"]
 
@@ -54,10 +55,8 @@ class EpochMaps(ipywidgets.VBox):
     message = traitlets.Unicode("", read_only=True)
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._wish: tuple[Path, int, tuple[str, ...]] | None = None
-        self._urgent = False
-        self._worker: threading.Thread | None = None
+        self._work = LatestWork("EpochMaps", lambda error: self.set_trait("message", told(error)))
+        self._hurry = threading.Event()
         self._kept: OrderedDict[tuple, list[bytes]] = OrderedDict()
         side = f"{SIZE_PX}px"
         layout = ipywidgets.Layout(width=side, height=side)
@@ -102,43 +101,29 @@ class EpochMaps(ipywidgets.VBox):
         urgent
             Somebody waits for it: begin at once.
         """
-        with self._changed:
-            self._wish, self._urgent = (folder, epoch, self.particle_ids), urgent
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="EpochMaps", daemon=True)
-                self._worker.start()
-            self._changed.notify_all()
+        if urgent:
+            self._hurry.set()
+        self._work.ask(lambda _, ids=self.particle_ids: self._draw(folder, epoch, ids))  # type: ignore[misc]
 
     def clear(self) -> None:
         """Show nothing, and forget all pictures: another run begins."""
-        with self._changed:
-            self._wish, self._kept = None, OrderedDict()
+        self._work.cancel()
+        self._kept = OrderedDict()
         for picture in self._pictures:
             picture.value = EMPTY.getvalue()
         self.set_trait("epoch", 0)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all that was asked for is shown; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._worker is None, timeout)
+        return self._work.wait(timeout)
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                wish, self._wish = self._wish, None
-                if wish is None:
-                    self._worker = None
-                    self._changed.notify_all()
-                    return
-            began = time.monotonic()
-            try:
-                self._show(*wish)
-            except Exception as error:
-                self.set_trait("message", told(error))
-            rest = REST * (time.monotonic() - began)
-            with self._changed:
-                self._changed.wait_for(lambda: self._urgent, rest)
-                self._urgent = False
+    def _draw(self, folder: Path, epoch: int, particle_ids: tuple[str, ...]) -> None:
+        began = time.monotonic()
+        try:
+            self._show(folder, epoch, particle_ids)
+        finally:
+            self._hurry.wait(REST * (time.monotonic() - began))
+            self._hurry.clear()
 
     def _show(self, folder: Path, epoch: int, particle_ids: tuple[str, ...]) -> None:
         run = Run.open(folder)

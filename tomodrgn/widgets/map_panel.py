@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import ipywidgets
@@ -14,6 +13,7 @@ from tomodrgn.training.run import Run
 from tomodrgn.volumes.decoder import MapDecoder
 from tomodrgn.volumes.volume_stack import VolumeStack
 from tomodrgn.widgets.in_place import shown_in, told
+from tomodrgn.widgets.latest_work import LatestWork, Outdated
 from tomodrgn.widgets.volume_viewer import VolumeViewer
 
 __all__ = ["MapPanel"]
@@ -58,10 +58,8 @@ class MapPanel(ipywidgets.VBox):
         self._epoch, self._height = epoch, height
         self.viewer: VolumeViewer | None = None
         self._decoder: tuple[tuple[int | None, int], MapDecoder] | None = None
-        self._wish: tuple[str, pd.DataFrame, bool] | None = None
-        self._shown: tuple[str, pd.DataFrame, bool] | None = None
-        self._changed = threading.Condition()
-        self._worker: threading.Thread | None = None
+        self._shown: tuple[str, pd.DataFrame] | None = None
+        self._work = LatestWork("MapPanel", lambda error: self.set_trait("message", told(error)))
         own = int(self._run.settings["box_px"])
         sizes = sorted({size for size in (32, 48, 64, 96, 128) if size < own} | {own})
         self._place = ipywidgets.VBox(layout=ipywidgets.Layout(min_height=f"{height + 150}px"))
@@ -128,41 +126,19 @@ class MapPanel(ipywidgets.VBox):
         play
             Play the maps when they are there.
         """
-        with self._changed:
-            self._wish = (title, table, play)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="MapPanel", daemon=True)
-                self._worker.start()
-            self._changed.notify_all()
+        self._work.ask(lambda outdated: self._decode(title, table, outdated, play=play))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all that was asked for is shown; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._worker is None, timeout)
+        return self._work.wait(timeout)
 
     @traitlets.observe("box_px")
     def _again(self, change: dict | None = None) -> None:
         if self._shown is not None:
-            title, table, _ = self._shown
+            title, table = self._shown
             self.show_points(table, title)
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                wish, self._wish = self._wish, None
-                if wish is None:
-                    self._worker = None
-                    self._changed.notify_all()
-                    return
-            try:
-                stack = self._decoded(*wish[:2])
-                if stack is not None:
-                    self._show(wish, stack)
-            except Exception as error:
-                self.set_trait("message", told(error))
-
-    def _decoded(self, title: str, table: pd.DataFrame) -> VolumeStack | None:
-        """The maps; None if something else was asked for meanwhile."""
+    def _decode(self, title: str, table: pd.DataFrame, outdated: Outdated, *, play: bool) -> None:
         self.set_trait("message", f"decoding the {title} ...")
         key = (self._epoch, self.box_px)
         if self._decoder is None or self._decoder[0] != key:
@@ -171,22 +147,21 @@ class MapPanel(ipywidgets.VBox):
         points = table[[f"z{i + 1}" for i in range(self._run.z_dim)]].to_numpy(np.float32)
         maps = []
         for i, point in enumerate(points):
-            if self._wish is not None:
-                return None
+            if outdated():
+                return
             if len(points) > 1:
                 self.set_trait("message", f"decoding map {i + 1} of {len(points)} of the {title} ...")
             maps.append(decoder(point[None])[0])
-        return VolumeStack(maps=np.stack(maps), voxel_size_angst=decoder.voxel_size_angst, labels=table)
-
-    def _show(self, wish: tuple[str, pd.DataFrame, bool], stack: VolumeStack) -> None:
-        title, _, play = wish
+        stack = VolumeStack(maps=np.stack(maps), voxel_size_angst=decoder.voxel_size_angst, labels=table)
+        if outdated():
+            return
         if self.viewer is None:
             self.viewer = VolumeViewer(stack, height=self._height)
             self._place.children = [self.viewer]
         else:
             self.viewer.pause()
             self.viewer.show(stack)
-        self._shown = wish
+        self._shown = title, table
         self.set_trait("title", title)
         self.set_trait("message", "")
         if play:

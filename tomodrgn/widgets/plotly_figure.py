@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import ipywidgets
+import numpy as np
+import plotly
 import plotly.graph_objects as go
+import traitlets
 
-__all__ = ["figure_style", "figure_widget", "keep_state"]
+__all__ = ["SharedFigure", "figure_style", "figure_widget", "keep_state"]
 
 # The share button uploads the chart to a cloud service: these may be unpublished data.
 CONFIG = {
@@ -25,13 +30,40 @@ STYLE = """<style>
 </style>"""
 
 
-class CompleteFigure(go.FigureWidget):
-    """A figure that opens its connection to the page when it is complete.
+class PlotlyCode(ipywidgets.Widget):
+    """Plotly's code for the page: one for all figures of a kernel."""
 
-    Plotly's own opens it empty and sends its traces after; a page that misses that message shows an empty figure.
+    code = traitlets.Unicode().tag(sync=True)
+
+    _shared: ClassVar[PlotlyCode | None] = None
+
+    @classmethod
+    def shared(cls) -> PlotlyCode:
+        """The one of this kernel."""
+        if cls._shared is None or cls._shared.comm is None:
+            file = Path(plotly.__file__).parent / "package_data/widgetbundle.js"
+            cls._shared = cls(code=file.read_text(encoding="utf-8"))
+        return cls._shared
+
+
+class SharedFigure(go.FigureWidget):
+    """A FigureWidget that loads fast, opens its connection to the page when it is complete, and loses no click.
+
+    Plotly's own brings its 5 MB of code again with each figure, and shows nothing where a slow page needs more than
+    two seconds for them; it opens its connection empty and sends its traces after; and it keeps one message to Python
+    at a time, so that the lasso drawn while Python is busy is lost to the next move of the mouse. Here hovering is not
+    told to Python at all.
     """
 
+    _esm = Path(__file__).parent / "static/figure.js"
+    _plotly_code = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
+    _plotly_version = traitlets.Unicode(plotly.__version__).tag(sync=True)
+
     _complete = False
+
+    @traitlets.default("_plotly_code")
+    def _share_code(self) -> PlotlyCode:
+        return PlotlyCode.shared()
 
     def open(self) -> None:
         """Open the connection, once there is something to show."""
@@ -43,10 +75,30 @@ class CompleteFigure(go.FigureWidget):
         self._complete = True
         self.open()
 
+    def on_chosen(self, chose: Callable[[str, dict[int, np.ndarray]], None]) -> None:
+        """Have each lasso, box and click told.
 
-def figure_widget(*traces: Any, **layout: Any) -> go.FigureWidget:
+        Parameters
+        ----------
+        chose
+            Called with "lasso", "box" or "click", and the rows that it caught of each trace, by the trace's number.
+        """
+
+        def heard(_: object, content: dict[str, Any], buffers: object) -> None:
+            if content.get("event") in ("lasso", "box", "click"):
+                caught = {int(trace): np.array(rows, np.int64) for trace, rows in content["points"].items()}
+                chose(content["event"], caught)
+
+        self.on_msg(heard)
+
+    def forget_lasso(self) -> None:
+        """Take what was drawn off the page."""
+        self._send_relayout_msg({"selections": []})
+
+
+def figure_widget(*traces: Any, **layout: Any) -> SharedFigure:
     """A figure that can be updated in place."""
-    figure = CompleteFigure(list(traces))
+    figure = SharedFigure(list(traces))
     figure._config = CONFIG
     figure.update_layout(
         template="simple_white",

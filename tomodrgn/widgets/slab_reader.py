@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tomodrgn.particles.tomogram_slab import Plane, Slab, TomogramVolume
+from tomodrgn.widgets.in_place import told
+from tomodrgn.widgets.latest_work import LatestWork, Outdated
 
 __all__ = ["SlabReader", "SlabWish"]
 
@@ -34,40 +35,22 @@ class SlabReader:
     """
 
     def __init__(self, show: Callable[[Slab | None, tuple[float, float]], None], fail: Callable[[str], None]) -> None:
-        self._show, self._fail = show, fail
-        self._wish: SlabWish | None = None
-        self._worker: threading.Thread | None = None
-        self._changed = threading.Condition()
+        self._show = show
+        self._work = LatestWork("SlabReader", lambda error: fail(told(error)))
         self._limits: dict[tuple[TomogramVolume, Plane, float], tuple[float, float]] = {}
 
     def ask(self, wish: SlabWish) -> None:
         """Have this slab shown."""
-        with self._changed:
-            self._wish = wish
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="SlabReader", daemon=True)
-                self._worker.start()
+        self._work.ask(lambda outdated: self._answer(wish, outdated))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until what was asked for last is shown; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._worker is None, timeout)
+        return self._work.wait(timeout)
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                wish, self._wish = self._wish, None
-                if wish is None:
-                    self._worker = None
-                    self._changed.notify_all()
-                    return
-            try:
-                slab, contrast = self._read(wish)
-                if self._wish is None:
-                    self._show(slab, contrast)
-            except Exception as error:
-                text = str(error)
-                self._fail(text if text.startswith("Got ") else f"Got {type(error).__name__}: {text}")
+    def _answer(self, wish: SlabWish, outdated: Outdated) -> None:
+        slab, contrast = self._read(wish)
+        if not outdated():
+            self._show(slab, contrast)
 
     def _read(self, wish: SlabWish) -> tuple[Slab | None, tuple[float, float]]:
         volume = wish.volume

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 
 from tomodrgn.particles.tomogram_slab import Slab
-from tomodrgn.widgets.drawn_shape import corners_of, points_within
 from tomodrgn.widgets.plotly_figure import CONFIG, figure_widget, keep_state
 
 __all__ = ["Glyphs", "TomogramPicture", "arrow_lines", "slab_picture"]
@@ -108,11 +107,7 @@ class TomogramPicture:
             "xref": "x", "yref": "y", "sizing": "stretch", "layer": "below", "xanchor": "left", "yanchor": "top",
             "source": None, "x": 0, "y": 1, "sizex": 1, "sizey": 1,
         })  # fmt: skip
-        # Both ways by which plotly tells of a lasso: on a slow page the mouse's next move may replace either message.
-        self.figure.layout.on_change(self._drawn, "selections")
-        self._trace("particles").on_selection(self._selected)
-        self._trace("particles").on_click(self._clicked)
-        self._trace("others").on_click(self._clicked)
+        self.figure.on_chosen(self._caught)
         self.figure.add_class("tomodrgn-tomogram-picture")
 
     def frame(self, low: tuple[float, float], high: tuple[float, float], axes: str) -> None:
@@ -120,7 +115,6 @@ class TomogramPicture:
         with self._changing():
             self.figure.layout.xaxis.update(range=[low[0], high[0]], title=f"{axes[0]} (Å)")
             self.figure.layout.yaxis.update(range=[low[1], high[1]], title=f"{axes[1]} (Å)")
-            self.figure.layout.selections = ()
 
     def show_image(self, slab: Slab | None, contrast: tuple[float, float]) -> None:
         """Show a slab behind the particles, black at the first and white at the second of two densities."""
@@ -145,7 +139,6 @@ class TomogramPicture:
                 trace.x, trace.y = glyphs.places[rows, 0], glyphs.places[rows, 1]
                 trace.marker.color = [glyphs.colours[i] for i in rows]
                 trace.text = [glyphs.texts[i] for i in rows]
-                trace.selectedpoints = None
             lines = self._trace("directions")
             lines.x, lines.y = arrows[:, 0], arrows[:, 1]
             lines.line.color = "#FFFFFF" if on_image else GREY
@@ -173,27 +166,16 @@ class TomogramPicture:
     def _trace(self, name: str) -> go.Scatter:
         return next(trace for trace in self.figure.data if trace.name == name)
 
-    def _drawn(self, layout: go.Layout, selections: tuple) -> None:
-        """A lasso or a box was drawn: those within it are told. It stays until the next is drawn."""
-        # What came from the page; the value given here is that of before.
-        shapes = layout.to_plotly_json().get("selections")
-        if not shapes:
+    def _caught(self, how: str, caught: dict[int, np.ndarray]) -> None:
+        """A lasso or a box catches particles of the slab; a click, one of the others as well."""
+        rows = {trace.name: caught[i] for i, trace in enumerate(self.figure.data) if i in caught}
+        if how == "click":
+            found = [self._rows[name][rows[name]] for name in ("particles", "others") if name in rows]
+            if found:
+                self._chose(found[0], how)
             return
-        rows = self._rows["particles"]
-        caught = rows[points_within(self._places[rows], corners_of(shapes[-1]))]
-        kind = "box" if shapes[-1]["type"] == "rect" else "lasso"
-        with self._changing():
-            for name in self._rows:
-                self._trace(name).selectedpoints = None
-        self._chose(caught, kind)
-
-    def _selected(self, trace: go.Scatter, points: object, selector: object) -> None:
-        rows = self._rows["particles"][np.asarray(points.point_inds, dtype=np.int64)]  # type: ignore[attr-defined]
-        self._chose(rows, "box" if type(selector).__name__ == "BoxSelector" else "lasso")
-
-    def _clicked(self, trace: go.Scatter, points: object, state: object) -> None:
-        if points.point_inds:  # type: ignore[attr-defined]
-            self._chose(self._rows[trace.name][np.asarray(points.point_inds, dtype=np.int64)], "click")  # type: ignore[attr-defined]
+        self._chose(self._rows["particles"][rows.get("particles", np.zeros(0, np.int64))], how)
+        self.figure.forget_lasso()
 
 
 def arrow_lines(places: Float64[np.ndarray, "n 2"], steps: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "m 2"]:

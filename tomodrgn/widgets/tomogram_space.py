@@ -49,11 +49,11 @@ class TomogramSpace:
         )
         self.figure.add_class("tomodrgn-tomogram-space")
 
-        def clicked(trace: go.Scatter3d, points: object, state: object) -> None:
-            if points.point_inds:  # type: ignore[attr-defined]
-                chose(int(points.point_inds[0]))  # type: ignore[attr-defined]
+        def clicked(how: str, caught: dict[int, np.ndarray]) -> None:
+            if len(caught.get(0, ())):
+                chose(int(caught[0][0]))
 
-        self.figure.data[0].on_click(clicked)
+        self.figure.on_chosen(clicked)
 
     def show(
         self,
