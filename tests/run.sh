@@ -102,12 +102,13 @@ python_environment() { # sets `python` to the interpreter of an environment that
     "$python" -c 'import platform, sys; print("Python", platform.python_version(), "in", sys.prefix)'
     # Installed already, from this folder, with these requirements?
     stamp=$("$python" -c 'import sys; print(sys.prefix)')/.tomodrgn-$({ pwd; cat pyproject.toml; } | sha256sum | cut -c 1-16)
-    if [ -e "$stamp" ] && "$python" -c 'import tomodrgn, torch' 2>/dev/null; then
+    if [ -e "$stamp" ] && (cd / && "$python" -c 'import tomodrgn, torch' 2>/dev/null); then
         echo "packages are in place"
         return 0
     fi
     # torch by itself first: pip then takes a CPU build if one is at hand (its links or indices), and keeps a torch that is there.
     "$python" -m pip show -qq torch 2>/dev/null || "$python" -m pip install -q "$TORCH" || return 1
+    rm -f "${stamp%-*}"-* # of other folders
     "$python" -m pip install -q -e ".[test]" || return 1
     touch "$stamp"
 }

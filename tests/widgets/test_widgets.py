@@ -159,8 +159,8 @@ def test_monitor_starts_watches_and_stops_a_training(small_particles, tmp_path, 
     assert (view.state, view._start.disabled, view._stop.disabled, view._resume.disabled) == ("none", False, True, True)
     view._start.click()
     assert (view.message, view._start.disabled, view._stop.disabled) == ("", True, False)
-    until(lambda: view.epoch >= 2)
-    assert (view.state, view.epochs) == ("running", 3000)
+    until(lambda: view.epoch >= 2 and view.state == "running")
+    assert view.epochs == 3000
     until(lambda: len(view.losses.data[0].y) >= 2)
     assert len(view.latents.data[0].x) == len(small_particles)
     view._stop.click()
