@@ -100,6 +100,7 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
 
     # A lasso here marks the scatter.
     found = chosen_around(view, plot, inside[:1])
+    assert inside[0] in found
     assert set(found) <= set(inside)
     wanted = sorted(json.loads(view.ask("json.dumps(explorer.selection.positions())")))
     marked = "json.dumps(sorted(int(i) for i in explorer.scatter.widget.selection))"
@@ -110,7 +111,7 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
     # In the add mode a second lasso adds.
     page.locator(".tomodrgn-tomogram-adding input").first.check()
     both = chosen_around(view, plot, inside[1:2])
-    assert set(found) <= set(both)
+    assert {*found, inside[1]} <= set(both)
 
     # A choice elsewhere is marked here, and in this tomogram only.
     view.ask(f"explorer.select({[inside[2]]} + [viewer.positions.particle_id[0]])")

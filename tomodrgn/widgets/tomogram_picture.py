@@ -72,7 +72,6 @@ class TomogramPicture:
     def __init__(self, chose: Callable[[Int64[np.ndarray, " n"], str], None], *, height: int) -> None:
         self._chose, self._lock = chose, threading.RLock()
         self._rows: dict[str, np.ndarray] = {"others": np.zeros(0, np.int64), "particles": np.zeros(0, np.int64)}
-        self._places = np.zeros((0, 2))
         plain = {"mode": "markers", "hoverinfo": "text", "showlegend": False}
         keep = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
         faint = {"selected": {"marker": {"opacity": FAINT}}, "unselected": {"marker": {"opacity": FAINT}}}
@@ -131,7 +130,6 @@ class TomogramPicture:
         inside, outside = np.flatnonzero(glyphs.inside), np.flatnonzero(~glyphs.inside)
         outside = outside if others else outside[:0]
         self._rows = {"particles": inside, "others": outside}
-        self._places = glyphs.places
         arrows = arrow_lines(glyphs.places[inside], glyphs.length_angst * glyphs.directions[inside])
         with self._changing():
             for name, rows in self._rows.items():
