@@ -69,3 +69,16 @@ def test_choices_that_cannot_be_are_refused(small_particles, tmp_path, capsys, o
     assert run_command(["train", str(small_particles.source.path), str(tmp_path / "run"), *options]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_line_of_an_epoch_tells_trained_and_held_out_tilts_apart(small_particles, tmp_path, capsys):
+    options = [*TINY, "--epochs", "2", "--held-out-fraction", "0.3"]
+    assert run_command(["train", str(small_particles.source.path), str(tmp_path / "run"), *options]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    history = td.Run.open(tmp_path / "run").history.set_index(["epoch", "split"])
+    assert len(lines) == 2
+    for epoch, line in enumerate(lines, start=1):
+        trained, held_out = history.loc[(epoch, "train")], history.loc[(epoch, "test")]
+        assert f"epoch {epoch} of 2: reconstruction {trained['reconstruction']:.5f}, KL {trained['kl']:.5f}, " in line
+        assert f"held-out tilts {held_out['reconstruction']:.5f}, " in line
+        assert trained["reconstruction"] != held_out["reconstruction"]

@@ -97,6 +97,7 @@ def test_a_click_shows_the_map_and_two_clicks_play_a_path(open_cells, linear_run
     assert orange.sum() > 60  # the path is drawn between the points
     view.shot("explorer-path")
     view.dark()
-    view.page.wait_for_timeout(1000)
+    for part in (canvas, surface):
+        view.until(lambda part=part: int(view.picture(part)[-8:, :8].max()), lambda brightest: brightest < 60, 30)
     view.shot("explorer-dark")
     assert (view.tracebacks(), view.refused, view.console) == ([], [], [])

@@ -128,6 +128,11 @@ STAR = [
     star("two pixel sizes", warp(rlnDetectorPixelSize="6"), "several values of the pixel size"),
     star("angle that is no number", warp(rlnAngleRot="abc"), "'abc' as _rlnAngleRot"),
     star("angle NaN", warp(rlnAngleRot="nan"), "finite number"),
+    star(
+        "no defocus",
+        warp_rows(lambda rows: rows.drop(columns=["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"])),
+        "lacks rlnDefocusU",
+    ),
     star("infinite defocus", warp(rlnDefocusU="inf"), "finite number"),
     star("voltage 0", warp_all(rlnVoltage="0"), "rlnVoltage"),
     star("negative voltage", warp_all(rlnVoltage="-300"), "rlnVoltage"),

@@ -14,7 +14,7 @@ import pytest
 
 import tomodrgn as td
 from tests.particles.small_sets import WarpSeries
-from tests.robustness.broken import header, then, warp, warp_all, warp_rows
+from tests.robustness.broken import header, then, tools, warp, warp_all, warp_rows, without
 from tests.robustness.corpus import CASES, Case
 from tests.robustness.fuzz import CURE
 from tomodrgn.analysis.query import query_particles
@@ -116,10 +116,16 @@ SOUND = {
     "old Macintosh line ends": (then(warp(), lambda f: _crlf(f / "series.star", b"\r")), 2),
     "backslashes in paths": (warp_rows(lambda rows: rows.assign(rlnImageName=rows["rlnImageName"].str.replace("/", "\\"))), 2),
     "a byte order mark": (then(warp(), lambda f: _crlf(f / "series.star", b"\n", b"\xef\xbb\xbf")), 2),
+    "names in Greek, quoted": (warp_rows(lambda rows: rows.assign(rlnGroupName="σωμάτιο ένα " + rows["rlnGroupName"])), 2),
     "big-endian stacks": (then(warp(), lambda f: [_big_endian(f / f"particleseries/{name}.mrcs") for name in ("001", "T_2")]), 2),
     "defocus 0": (warp_all(rlnDefocusU="0", rlnDefocusV="0"), 2),
     "linked stacks": (then(warp(), lambda f: _linked(f / "particleseries/001.mrcs")), 2),
 }  # fmt: skip
+# Of these no half maps can be made: one particle has no other half, and the images of the other set are constant.
+SOUND_WITHOUT_MAPS = {
+    "1 particle": (warp_rows(lambda rows: rows.iloc[:3]), 1, "at least two"),
+    "no global block": (tools(without("global")), 3, "constant images"),
+}
 
 
 def _crlf(path: Path, end: bytes = b"\r\n", start: bytes = b"") -> None:
@@ -136,17 +142,20 @@ def _linked(path: Path) -> None:
     path.symlink_to("elsewhere.bin")
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", [*SOUND, *SOUND_WITHOUT_MAPS])
 def test_odd_but_sound_input_is_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build, n_particles = SOUND[name]
+    build, n_particles, *refused = {**SOUND, **SOUND_WITHOUT_MAPS}[name]
     folder = tmp_path / "a folder of Ångström"
     folder.mkdir()
     path = build(folder)
     particles = td.read_particles(path)
     assert (len(particles), len(set(particles.particle_id))) == (n_particles, n_particles)
     assert run_command(["info", str(path), "--json"]) == 0
-    result = td.backproject(particles)
-    assert np.isfinite(result.full).all()
+    if refused:
+        with pytest.raises(ValueError, match=refused[0]):
+            td.backproject(particles)
+    else:
+        assert np.isfinite(td.backproject(particles).full).all()
     out = folder / "out.star"
     td.write_particles(particles, out)
     assert td.read_particles(out).particle_id.tolist() == particles.particle_id.tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64, Int, Int64
 
-from tomodrgn.particles.latents import Latents
+from tomodrgn.particles.latents import Latents, require_finite
 
 __all__ = [
     "adjusted_rand_index",
@@ -51,8 +51,9 @@ def reduce_latents(latents: Latents | pd.DataFrame, n_components: int = 2) -> pd
     if n_components < 1:
         raise ValueError(f"Got {n_components} components, expected 1 to {points.shape[1]}.")
     n = min(n_components, points.shape[1], len(points))
-    pca = PCA(n_components=n, svd_solver="covariance_eigh" if len(points) >= 10 * points.shape[1] else "full")
-    values = pca.fit_transform(points)
+    solver = "covariance_eigh" if len(points) >= 10 * points.shape[1] else "full"
+    pca = PCA(n_components=n, svd_solver=solver, copy=False)
+    values = pca.fit_transform(np.array(points, order="F"))  # sums along columns are faster so
     table = pd.DataFrame(values, index=index, columns=[f"PC{i + 1}" for i in range(n)])
     table.attrs["explained_variance_ratio"] = pca.explained_variance_ratio_.tolist()
     return table
@@ -281,19 +282,14 @@ def points_of(latents: Latents | pd.DataFrame) -> tuple[Float64[np.ndarray, "k z
         If there is no particle or no dimension (a homogeneous model), or a coordinate is no finite number.
     """
     if isinstance(latents, Latents):
-        points, names = latents.mu.astype(np.float64), latents.index
+        points, names = latents.points, latents.index
     else:
         points, names = latents.to_numpy(dtype=np.float64), latents.index.rename("particle_id")
+        require_finite(points, names)
     if not points.shape[1]:
         raise ValueError("Got latents of 0 dimensions, expected at least 1. Train a model with z_dim of 1 or more.")
     if not len(points):
         raise ValueError("Got latents of 0 particles, expected at least 1. Choose some particles.")
-    if not np.isfinite(points).all():
-        finite = np.isfinite(points).all(axis=1)
-        raise ValueError(
-            f"Got a coordinate of particle {str(names[int(np.argmin(finite))])!r} that is no finite number "
-            f"({int((~finite).sum())} such particles). Use an earlier epoch, or leave them out."
-        )
     return points, names
 
 

@@ -291,13 +291,15 @@ def analyze_run(
         associations = associate_columns(latents, columns, clusters=clusters.rename("cluster"), seed=seed)
         tell("epochs ...")
         epochs = compare_epochs(run, reference=wanted_map, seed=seed, device=device)
-        halves, validation = _from_images(run, clusters, number, seed=seed, device=device, tell=tell, notes=notes)
+        from_images = _from_images(run, clusters, number, seed=seed, device=device, tell=tell, notes=notes)
         tell("neighbours in the tomograms ...")
+        tomograms = enrich_in_tomograms(clusters, columns["tomogram"], seed=seed)
+        neighbours = _neighbours(run, clusters, positions, seed=seed, notes=notes)
         return RunAnalysis(
             run=run,
             epoch=number,
             seed=seed,
-            particles=embedding().join(per_particle),
+            particles=embedding().join(per_particle),  # waited for last, as it is made beside
             cluster_numbers=numbers,
             centres=centres,
             maps=maps,
@@ -305,12 +307,10 @@ def analyze_run(
             map_space=space,
             occupancy_shares=shares,
             associations=associations,
-            tomograms=enrich_in_tomograms(clusters, columns["tomogram"], seed=seed),
+            tomograms=tomograms,
             epochs=epochs,
-            tilt_halves=halves,
-            validation=validation,
-            resolution=None if validation is None else HalfMapResolution.of(validation, seed=seed),
-            neighbours=_neighbours(run, clusters, positions, seed=seed, notes=notes),
+            **from_images,
+            neighbours=neighbours,
             notes=tuple(notes),
         )
 
@@ -343,8 +343,8 @@ def _from_images(
     device: str | None,
     tell: Callable[[str], None],
     notes: list[str],
-) -> tuple[pd.DataFrame | None, SelectionValidation | None]:
-    """What needs the images again; where they are gone, that is a note."""
+) -> dict[str, Any]:
+    """`tilt_halves`, `validation` and `resolution`: what needs the images again; where they are gone, that is a note."""
     halves = validation = None
     tell("halves of the tilts ...")
     try:
@@ -357,7 +357,8 @@ def _from_images(
         validation = validate_selection(run, largest, epoch=epoch, seed=seed, device=device)
     except (FileNotFoundError, ValueError) as error:
         notes.append(f"reconstruction of the largest cluster: {error}")
-    return halves, validation
+    resolution = None if validation is None else HalfMapResolution.of(validation, seed=seed)
+    return {"tilt_halves": halves, "validation": validation, "resolution": resolution}
 
 
 def _neighbours(

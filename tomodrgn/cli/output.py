@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tomodrgn.particles.inspection import Inspection
     from tomodrgn.training.linear_run import LinearProgress
     from tomodrgn.training.run import Run
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ProgressBar",
+    "epoch_line",
     "print_comparison",
     "print_facts",
     "print_fit",
@@ -160,6 +163,24 @@ def print_table(rows: dict[str, object]) -> None:
         print(f"{name:<{width}}  {value}")
 
 
+def epoch_line(history: pd.DataFrame, epochs: int) -> str:
+    """The last epoch of a history in one line: losses of the trained tilts and, where there are any, of the held-out.
+
+    Parameters
+    ----------
+    history
+        As of `Run.history`, not empty.
+    epochs
+        Number of epochs wanted.
+    """
+    last = history[history["epoch"] == history["epoch"].iloc[-1]].set_index("split")
+    trained = last.loc["train"]
+    parts = [f"reconstruction {trained['reconstruction']:.5f}", f"KL {trained['kl']:.5f}"]
+    if "test" in last.index:
+        parts.append(f"held-out tilts {last.loc['test', 'reconstruction']:.5f}")
+    return f"epoch {trained['epoch']:.0f} of {epochs}: {', '.join(parts)}, {trained['seconds']:.1f} s"
+
+
 class ProgressBar:
     """A bar in the shell over all batches of a training; without a terminal, as in a log, a line for each epoch."""
 
@@ -185,14 +206,10 @@ class ProgressBar:
     def __call__(self, state: TrainProgress) -> None:
         """Show how far a training has come."""
         if self._lines and len(state.history) and state.history["epoch"].iloc[-1] == state.epoch:
-            last = state.history.iloc[-1]
-            print(
-                f"epoch {state.epoch} of {state.epochs}: reconstruction {last['reconstruction']:.5f}, "
-                f"KL {last['kl']:.5f}, {last['seconds']:.1f} s",
-                flush=True,
-            )
+            print(epoch_line(state.history, state.epochs), flush=True)
         done = (state.epoch - 1) * state.batches + state.batch
-        loss = f"loss {state.history['total'].iloc[-1]:.5f}" if len(state.history) else ""
+        trained = state.history[state.history["split"] == "train"]
+        loss = f"loss {trained['total'].iloc[-1]:.5f}" if len(trained) else ""
         self._bar.update(
             self._task,
             completed=done,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from tomodrgn.io.atomic import replacing
 from tomodrgn.io.fault import FaultError
 
-__all__ = ["Latents"]
+__all__ = ["Latents", "require_finite"]
 
 MOST_SMALL_BYTES, MOST_SWELLING = 1 << 26, 200
 
@@ -76,6 +76,20 @@ class Latents:
     def index(self) -> pd.Index:
         """The names as an index of tables, made once; its name is particle_id."""
         return pd.Index(self.particle_id, name="particle_id")
+
+    @cached_property
+    def points(self) -> Float64[np.ndarray, "k z"]:
+        """The means in double precision, made and checked once, read-only; all analysis computes with them.
+
+        Raises
+        ------
+        ValueError
+            If one is no finite number.
+        """
+        points = self.mu.astype(np.float64)
+        require_finite(points, self.index)
+        points.flags.writeable = False
+        return points
 
     @property
     def z_dim(self) -> int:
@@ -187,3 +201,19 @@ def _refuse_swollen(path: Path) -> None:
                 shape, _, kind = read(file)
             if kind.hasobject or math.prod(shape) * kind.itemsize > info.file_size:
                 raise FaultError(f"{info.filename} claims the shape {shape} of {kind} in {info.file_size} bytes")
+
+
+def require_finite(points: Float64[np.ndarray, "k z"], names: pd.Index) -> None:
+    """Check coordinates of named particles.
+
+    Raises
+    ------
+    ValueError
+        If one is no finite number, with the name of the first such particle.
+    """
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"Got a coordinate of particle {str(names[int(np.argmin(finite))])!r} that is no finite number "
+            f"({int((~finite).sum())} such particles). Use an earlier epoch, or leave them out."
+        )

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 
 from tomodrgn.widgets.colours import Colouring, can_be_axis, colour_column
 from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, hover_texts
+from tomodrgn.widgets.page_theme import PageTheme
 
 __all__ = ["LatentScatter"]
 
@@ -52,6 +53,7 @@ class LatentScatter:
         )
         self._tell()
         self.plot.widget.add_class("tomodrgn-scatter")
+        PageTheme.follow(self._paint_background)
 
     @property
     def selected(self) -> Int64[np.ndarray, " n"]:
@@ -127,6 +129,10 @@ class LatentScatter:
             frame = jscatter.Rect(x - wide, x + wide, y - high, y + high, line_color=MARK_COLOUR, line_width=2)
             drawn.append(frame)
         self.plot.annotations(drawn)
+
+    def _paint_background(self, colour: str) -> None:
+        """Axes, legend and tooltip go along: jupyter-scatter takes them black or white, whichever is seen."""
+        self.plot.background(colour)
 
     def _with(self, *names: str) -> pd.DataFrame:
         for name in names:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import traitlets
 
 from tomodrgn.analysis.palette import column_rgb
-from tomodrgn.widgets.plotly_figure import figure_widget
+from tomodrgn.widgets.plotly_figure import SPACE_AXIS, figure_widget
 from tomodrgn.widgets.selection import Selection
 
 __all__ = ["LatentScatter3d"]
@@ -84,7 +84,8 @@ class LatentScatter3d(ipywidgets.VBox):
             everyone = go.Scatter3d(mode="markers", marker={"size": 2.5, "opacity": 0.8}, hoverinfo="text")
             chosen = go.Scatter3d(mode="markers", marker={"size": 4, "color": CHOSEN}, hoverinfo="text")
             self.figure = figure_widget(everyone, chosen, showlegend=False)
-            self.figure.update_layout(height=440, margin={"l": 0, "r": 0, "t": 0, "b": 0}, paper_bgcolor="white")
+            scene = {f"{axis}axis": SPACE_AXIS for axis in "xyz"}
+            self.figure.update_layout(height=440, margin={"l": 0, "r": 0, "t": 0, "b": 0}, scene=scene)
             self._place.children = [self.figure]
         some = _part(np.arange(len(self._table)))
         marked = self._table.index.get_indexer(pd.Index(self.selection.particle_ids))

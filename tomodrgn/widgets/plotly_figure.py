@@ -13,7 +13,7 @@ import plotly
 import plotly.graph_objects as go
 import traitlets
 
-__all__ = ["SharedFigure", "figure_style", "figure_widget", "keep_state"]
+__all__ = ["SPACE_AXIS", "SharedFigure", "figure_style", "figure_widget", "keep_state"]
 
 # The share button uploads the chart to a cloud service: these may be unpublished data.
 CONFIG = {
@@ -23,6 +23,7 @@ CONFIG = {
     "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d", "autoScale2d"],
 }
 CLEAR, MIDDLE_GREY = "rgba(0,0,0,0)", "#808080"
+SPACE_AXIS = {"color": MIDDLE_GREY, "gridcolor": "rgba(128,128,128,0.35)", "showbackground": False}  # of 3-D scenes
 # Plotly knows no colours of the page's theme; text takes them by CSS, lines are a grey that is seen on both.
 STYLE = """<style>
 .tomodrgn-figure svg text { fill: var(--jp-content-font-color1, #222) !important; }

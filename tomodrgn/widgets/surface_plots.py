@@ -9,6 +9,8 @@ import k3d
 import numpy as np
 from jaxtyping import Float32
 
+from tomodrgn.widgets.page_theme import PageTheme
+
 __all__ = ["MOST_PLOTS", "Surface", "SurfacePlots"]
 
 MOST_PLOTS = 4  # a browser keeps 16 WebGL canvases on a page
@@ -44,6 +46,7 @@ class SurfacePlots(ipywidgets.HBox):
         self._titles: list[ipywidgets.Label] = []
         self.side_angst, self._height = side_angst, height
         super().__init__((), layout=ipywidgets.Layout(height=f"{height + 30}px"))
+        PageTheme.follow(self._paint_background)
 
     def draw(self, panels: list[list[Surface]], titles: list[str]) -> None:
         """Show these surfaces, a plot for each list of them."""
@@ -80,6 +83,10 @@ class SurfacePlots(ipywidgets.HBox):
         """Position, target, up."""
         return [0.25 * self.side_angst, 0.25 * self.side_angst, 0.75 * self.side_angst, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
+    def _paint_background(self, colour: str) -> None:
+        for plot in self.plots:
+            plot.background_color = int(colour[1:], 16)
+
     def _add_plot(self) -> None:
         plot = k3d.plot(
             height=self._height,
@@ -87,7 +94,6 @@ class SurfacePlots(ipywidgets.HBox):
             menu_visibility=False,
             camera_auto_fit=False,
             axes=["x", "y", "z"],
-            background_color=-1,  # that of the page
         )
         plot.camera = list(self.plots[0].camera) if self.plots else self._front()
         plot.add_class("tomodrgn-map")
@@ -97,6 +103,7 @@ class SurfacePlots(ipywidgets.HBox):
         self.plots.append(plot)
         self._titles.append(title)
         self.surfaces.append([])
+        self._paint_background(PageTheme.shared().background)
         self._columns.append(ipywidgets.VBox([title, plot], layout=ipywidgets.Layout(flex="1 1 0", min_width="0")))
         self.children = tuple(self._columns)
 

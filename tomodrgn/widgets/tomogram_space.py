@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Bool, Float64
 
-from tomodrgn.widgets.plotly_figure import figure_widget, keep_state
+from tomodrgn.widgets.plotly_figure import SPACE_AXIS, figure_widget, keep_state
 
 __all__ = ["TomogramSpace"]
 
@@ -34,15 +34,13 @@ class TomogramSpace:
             go.Scatter3d(**empty, mode="lines", hoverinfo="skip", line={"width": 3, "color": GREY}, name="directions"),
             go.Scatter3d(**empty, mode="markers", hoverinfo="skip", marker=ring, name="chosen"),
         )
-        axis = {"color": GREY, "gridcolor": "rgba(128,128,128,0.35)", "showbackground": False}
         self.figure.update_layout(
             height=height,
-            paper_bgcolor="rgba(0,0,0,0)",
             font={"color": GREY},
             margin={"l": 0, "r": 0, "t": 0, "b": 0},
             scene={
                 "aspectmode": "data",
-                **{f"{name}axis": {**axis, "title": f"{name} (Å)"} for name in "xyz"},
+                **{f"{name}axis": {**SPACE_AXIS, "title": f"{name} (Å)"} for name in "xyz"},
                 "camera": {"eye": {"x": 0.9, "y": -1.3, "z": 1.1}},
             },
             uirevision="kept",
