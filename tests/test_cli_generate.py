@@ -70,6 +70,15 @@ def test_mistakes_are_one_line_and_exit_2(run, tmp_path, capsys, monkeypatch, op
     assert not (tmp_path / "maps").exists()
 
 
+@pytest.mark.parametrize("verb", ["generate RUN OUT --pc 1", "embed RUN nowhere.star OUT/volumes.csv"])
+def test_a_missing_run_is_told_before_what_is_there(tmp_path, capsys, verb):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "volumes.csv").write_text("name\n")
+    code, error = fails(capsys, *verb.replace("RUN", "nothere").replace("OUT", str(tmp_path / "out")).split())
+    assert code == 2
+    assert "Got run nothere: no such folder" in error
+
+
 @pytest.mark.parametrize(
     "name", ["../out", "a/b", "/tmp/out", "..", ".", "", " ", "a\\b", "C:x", "a\tb", "x" * 201, "good"]
 )

@@ -37,15 +37,29 @@ def test_listed_particles_and_early_tilts_are_trained_on_and_kept_by_the_run(tmp
     assert td.Run.open(run.folder).epochs == [1, 2]
 
 
-def test_stacks_that_cannot_be_cut_are_told_with_the_cure_and_an_earlier_run_stays(tmp_path, capsys):
-    particles = td.simulate_particles(tmp_path / "data", n_particles=4, n_tilts=5, box_px=16, dialect="warptools")
-    command = ["train", str(particles.source.path), str(tmp_path / "run"), *TINY, "--epochs", "1"]
-    assert run_command([*command, "--tilts", "0:3"]) == 2
-    assert "--as-images" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-    assert run_command(command) == 0
-    assert run_command([*command, "--tilts", "0:3", "--overwrite"]) == 2
-    assert td.Run.open(tmp_path / "run").epochs == [1]
+def test_part_of_the_tilts_of_stacks_that_cannot_be_cut(tmp_path):
+    """A run keeps the rows of whole particles, and which of their images were used."""
+    options = {"n_particles": 4, "n_tilts": 5, "missing_tilts": 2, "box_px": 16, "seed": 3}
+    particles = td.simulate_particles(tmp_path / "data", **options, dialect="warptools")
+    command = ["train", str(particles.source.path), str(tmp_path / "run"), *TINY]
+    assert run_command([*command, "--tilts", "0:2", "--epochs", "1"]) == 0
+    run = td.Run.open(tmp_path / "run")
+    assert (run.folder / "images.csv").is_file()
+    assert run.particles.tilt_counts.tolist() == [2] * 4
+    assert run.particles_without_images.n_images == 8
+    doses = np.split(particles.dose_e_per_angst2, particles.offsets[1:-1])
+    lowest = [np.sort(dose)[:2] for dose in doses]
+    np.testing.assert_allclose(np.sort(run.particles.dose_e_per_angst2.reshape(4, 2), axis=1), lowest)
+    assert run_command([*command, "--epochs", "2", "--resume"]) == 2
+    assert run_command([*command, "--tilts", "0:2", "--epochs", "2", "--resume"]) == 0
+    assert td.Run.open(run.folder).epochs == [1, 2]
+    listed = (run.folder / "images.csv").read_text()
+    (run.folder / "images.csv").write_text(listed.replace(listed.split(",")[-1].strip(), "1 77"))
+    with pytest.raises(ValueError, match=r"^Got .*images.csv with images \[1, 77\] of particle"):
+        _ = td.Run.open(run.folder).particles
+    assert run_command([*command, "--epochs", "1", "--overwrite"]) == 0
+    assert not (run.folder / "images.csv").exists()
+    assert td.Run.open(run.folder).particles.n_images == particles.n_images
 
 
 def test_images_up_to_an_exposure(small_particles, tmp_path):
@@ -82,3 +96,23 @@ def test_line_of_an_epoch_tells_trained_and_held_out_tilts_apart(small_particles
         assert f"epoch {epoch} of 2: reconstruction {trained['reconstruction']:.5f}, KL {trained['kl']:.5f}, " in line
         assert f"held-out tilts {held_out['reconstruction']:.5f}, " in line
         assert trained["reconstruction"] != held_out["reconstruction"]
+
+
+def test_what_a_shell_says_is_kept_in_the_run_folder(small_particles, tmp_path, capsys):
+    command = ["train", str(small_particles.source.path), str(tmp_path / "run"), *TINY]
+    assert run_command([*command, "--epochs", "1"]) == 0
+    log = tmp_path / "run/log.txt"
+    first = log.read_text()
+    assert first == capsys.readouterr().out
+    assert first.startswith("epoch 1 of 1: reconstruction ")
+    assert run_command([*command, "--epochs", "2", "--resume"]) == 0
+    assert log.read_text() == first + capsys.readouterr().out
+    assert run_command([*command, "--epochs", "1"]) == 2  # refused: the folder is another training's
+    assert log.read_text().count("epoch 2 of 2") == 1
+    assert run_command([*command, "--epochs", "1", "--overwrite"]) == 0
+    assert log.read_text() == capsys.readouterr().out
+    linear = ["train", str(small_particles.source.path), str(tmp_path / "linear"), "--model", "linear"]
+    assert run_command(linear) == 0
+    told = (tmp_path / "linear/log.txt").read_text()
+    assert "stage 1 of at most" in told
+    assert told.splitlines()[-1] == capsys.readouterr().out.splitlines()[-1]

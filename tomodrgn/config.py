@@ -113,7 +113,8 @@ class LinearConfig(Config):
     """Number of iterations of the last fit."""
     memory_gib: Annotated[float, Field(gt=0)] = 4.0
     """Memory for statistics of images in GiB; if those of all images need more, the fit begins with a random part of
-    the particles and ends with passes over all."""
+    the particles and ends with passes over all, and if those of 1,000 need more, it ends at a lower radius and says so.
+    """
 
 
 class PublishedConfig(Config):
@@ -155,7 +156,8 @@ class TrainConfig(Config):
     tilt_sampling: Literal["random", "first"] = "random"
     """Which tilts_per_particle tilts: drawn anew in each epoch, or always those of the lowest exposure."""
     held_out_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of each particle's tilts that is never trained on; its loss is in history.csv as split test."""
+    """Share of each particle's tilts, at least one tilt, that is never trained on; its loss is in history.csv as split
+    test."""
     start_from: str | None = None
     """Folder of a linear run of particles with the same box, from which encoder and decoder start; none given: they
     start from what two halves of the tilts agree in."""

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.planted import SEEDS, as_latents, planted_groups
+from tomodrgn.analysis import clusters
 from tomodrgn.analysis.clusters import (
     cluster_stability,
     density_clusters,
@@ -111,6 +112,27 @@ def test_particles_in_one_place_and_in_one_dimension(dimensions):
 def test_impossible_clusters_are_refused(refused, words):
     with pytest.raises(ValueError, match=words):
         refused(as_latents(np.random.default_rng(0).normal(size=(9, 2))))
+
+
+@pytest.mark.parametrize(
+    ("refused", "options", "words"),
+    [
+        (
+            mixture_clusters,
+            {"n_clusters": 2, "covariance": "foo"},
+            "Got covariance 'foo', expected one of 'full', 'tied'",
+        ),
+        (mixture_bic, {"covariance": "foo"}, "Got covariance 'foo'"),
+        (mixture_clusters, {"n_clusters": 2.5}, "Got 2.5 Gaussians for 9 particles.* whole number"),
+        (cluster_stability, {"n_clusters": [2.5]}, "Got 2.5 clusters for parts of 4"),
+    ],
+)
+def test_unknown_words_and_broken_numbers_are_refused(refused, options, words, monkeypatch):
+    latents = as_latents(np.random.default_rng(0).normal(size=(9, 2)))
+    inner = clusters._fit_mixture  # types are checked in tests only
+    monkeypatch.setattr(clusters, "_fit_mixture", getattr(inner, "__wrapped__", inner))
+    with pytest.raises(ValueError, match=words):
+        getattr(refused, "__wrapped__", refused)(latents, **options)
 
 
 def test_numbers_that_are_not_finite_are_refused_by_name():

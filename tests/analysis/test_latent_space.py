@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from tests.analysis.planted import SEEDS, as_latents, planted_groups
+from tomodrgn import analysis
 from tomodrgn.analysis.latent_space import (
     adjusted_rand_index,
     cluster_centres,
@@ -137,6 +142,54 @@ def test_nearest_particles():
     assert nearest_particles(latents, np.array([[3.0, 0.5], [0.2, 0.1], [1.0, 9.0]])).tolist() == [1, 0, 2]
 
 
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (np.zeros((1, 3)), r"shape \(1, 3\), expected \(v, 2\)"),
+        (np.zeros(2), r"shape \(2,\), .* point\[None\]"),
+        (np.zeros((0, 2)), r"shape \(0, 2\)"),
+        (np.array([[0.0, 1.0], [np.nan, 0.0]]), "Got point 1 with a coordinate that is no finite number"),
+    ],
+)
+def test_points_of_another_space_have_no_nearest_particle(points, words):
+    unchecked = getattr(nearest_particles, "__wrapped__", nearest_particles)  # shapes are checked in tests only
+    with pytest.raises(ValueError, match=words):
+        unchecked(as_latents([[0, 0], [4, 0]]), points)
+
+
+@pytest.mark.parametrize(
+    ("refused", "arguments", "words"),
+    [
+        (cluster_latents, (2.5,), r"Got 2\.5 clusters for 62 particles, expected 1 to 62\. Choose"),
+        (cluster_latents, (0,), r"Choose such a whole number \(n_clusters, --kmeans\)"),
+        (reduce_latents, (0,), "Choose such a whole number"),
+        (reduce_latents, (1.5,), r"Got 1\.5 components"),
+        (umap_latents, (2.5,), r"Got 2\.5 UMAP components"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused_with_a_cure(groups, refused, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        getattr(refused, "__wrapped__", refused)(groups, *arguments)
+
+
+def test_functions_that_take_a_table_are_those_that_say_so():
+    """`reduce_latents` names them."""
+    modules = [
+        importlib.import_module(f"tomodrgn.analysis.{found.name}") for found in pkgutil.iter_modules(analysis.__path__)
+    ]
+    found = {
+        name
+        for module in modules
+        for name in getattr(module, "__all__", ())
+        if callable(getattr(module, name))
+        and str(getattr(getattr(module, name), "__annotations__", {}).get("latents", "")).count("DataFrame")
+    }
+    said = set(
+        re.findall(r"`(\w+)`", reduce_latents.__doc__.partition("A table is also taken by")[2].partition(";")[0])
+    )
+    assert found - {"reduce_latents"} == said
+
+
 def test_rand_index_by_hand_and_by_name():
     """Pairs together: in a 2, in b 1, in both 1; by chance 2 * 1 / 6 = 1/3: (1 - 1/3) / (3/2 - 1/3) = 4/7."""
     names = ["p", "q", "r", "s"]
@@ -225,7 +278,7 @@ def test_small_sets_are_embedded_or_refused():
     assert umap_latents(as_latents(np.random.default_rng(0).normal(size=(6, 1)))).shape == (6, 2)
     assert tsne_latents(as_latents(np.random.default_rng(0).normal(size=(6, 1))), perplexity=2.0).shape == (6, 2)
     for refused in (umap_latents, tsne_latents):
-        with pytest.raises(ValueError, match="for 3 particles, expected"):
+        with pytest.raises(ValueError, match=r"for 3 particles, expected .*\. Choose"):
             refused(as_latents(np.eye(3)))
         with pytest.raises(ValueError, match="0 dimensions"):
             refused(as_latents(np.zeros((50, 0))))

@@ -17,7 +17,7 @@ import tomodrgn as td
 from tests.analysis.planted import SEEDS
 from tests.analysis.tomograms import as_positions
 from tomodrgn.analysis.chimerax import safe_name, write_markers, write_script
-from tomodrgn.analysis.mapback import map_back
+from tomodrgn.analysis.mapback import _unique, map_back
 from tomodrgn.analysis.placement import place_maps, render_tomogram, score_hands
 from tomodrgn.cli import run_command
 from tomodrgn.imaging.resolution import mirror
@@ -271,6 +271,27 @@ def test_labels_of_like_names_stay_apart_and_files_of_others_stay(run, tmp_path)
         map_back(run, tmp_path / "other", labels=labels)
     assert mine.read_text() == "mine"
     assert not (tmp_path / "other" / "maps").exists()
+
+
+def test_names_that_meet_numbered_ones_get_the_next_number(run, tmp_path):
+    ids = run.latents().particle_id
+    labels = pd.Series([("x y", "x y_2", "x_y")[i % 3] for i in range(len(ids))], index=ids)
+    found = map_back(run, tmp_path, labels=labels)
+    assert found.maps.names == ["class_x_y", "class_x_y_2", "class_x_y_3"]
+    assert found.table.groupby("label")["map"].unique().map(list).tolist() == [
+        ["maps/class_x_y.mrc"],
+        ["maps/class_x_y_2.mrc"],
+        ["maps/class_x_y_3.mrc"],
+    ]
+    assert _unique(["TS_1", "ts_1_2", "Ts_1", "TS_1_3", "ts_1"]) == ["TS_1", "ts_1_2", "Ts_1_3", "TS_1_3_2", "ts_1_4"]
+    assert _unique(["x", "x_particles", "y_tomograms", "y"]) == ["x", "x_particles_2", "y_tomograms", "y_2"]
+
+
+def test_unknown_words_for_maps_are_refused(run, tmp_path):
+    unchecked = getattr(map_back, "__wrapped__", map_back)  # as users call it: types are checked in tests only
+    with pytest.raises(ValueError, match="Got maps 'foo', expected one of 'one', 'class', 'particle'"):
+        unchecked(run, tmp_path / "out", maps="foo")
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_whose_file_has_no_positions_ask_for_one(small_particles, tmp_path):

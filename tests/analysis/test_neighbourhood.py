@@ -38,6 +38,13 @@ def test_neighbours_by_hand():
     assert pairs_of(near) == {("p0", "p1"), ("p1", "p0")}
 
 
+@pytest.mark.parametrize(("n", "distance"), [(0, 5.0), (1, 0.0), (1, np.nan), (1.5, 5.0)])
+def test_no_neighbour_or_no_distance_is_refused_with_a_cure(n, distance):
+    unchecked = getattr(nearest_neighbours, "__wrapped__", nearest_neighbours)
+    with pytest.raises(ValueError, match=rf"Got {n} neighbours up to {distance} A, .* Raise n_neighbours or max_dist"):
+        unchecked(random_positions(0, 5), n, max_distance_angst=distance)
+
+
 def test_neighbours_against_all_distances():
     positions = random_positions(0, 60)
     table = nearest_neighbours(positions, 3)

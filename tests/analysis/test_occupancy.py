@@ -66,6 +66,24 @@ def test_solvent_level_of_a_map_does_not_matter():
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.0, 1e9])
+def test_a_column_of_one_value_has_one_mode(value):
+    found = occupied_shares(pd.DataFrame({"all": np.full(20, value), "some": [0.0] * 8 + [1.0] * 12}))
+    row = found.loc["all"]
+    assert (row["share"], row["separation"], row["two_modes"]) == (1.0, 0.0, False)
+    assert row[["low", "high", "threshold"]].tolist() == pytest.approx([value] * 3)
+    assert (found.loc["some", "two_modes"], found.loc["some", "share"]) == (True, 0.6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, "much"])
+def test_occupancies_that_are_no_numbers_are_refused_by_name(value):
+    column = pd.Series(np.arange(12.0), index=names_of(np.zeros(12)), dtype=object)
+    column["p7"] = value
+    with pytest.raises(ValueError, match=r"occupancy of 'knob' that is no finite number, of particle 'p7' \(1 such"):
+        occupied_shares(pd.DataFrame({"knob": column}))
+
+
 def test_refusals():
     maps, _ = planted_maps(0, {"knob": 0.3}, n=12)
     names = names_of(maps)

@@ -69,6 +69,15 @@ def test_impossible_traversals_are_refused(wrong):
         traverse_latents(as_latents(np.eye(4)), **wrong)
 
 
+def test_unknown_spacing_is_refused():
+    unchecked = getattr(traverse_latents, "__wrapped__", traverse_latents)  # types are checked in tests only
+    with pytest.raises(ValueError, match="Got spacing 'foo', expected one of 'even', 'percentiles'"):
+        unchecked(as_latents(np.eye(4)), 1, spacing="foo")
+    for wrong in ({"component": 1.5}, {"n_points": 2.5}):
+        with pytest.raises(ValueError, match="whole number"):
+            unchecked(as_latents(np.eye(4)), **wrong)
+
+
 # --- straight ---------------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +169,7 @@ def test_graph_path_refuses_what_is_not_connected_or_known():
     far = [str(latents.particle_id[np.argmax(truth == group)]) for group in (0, 1)]
     with pytest.raises(ValueError, match=r"no chain of neighbours between them .* Raise n_neighbors"):
         graph_path(latents, far, n_neighbors=5)
-    with pytest.raises(KeyError, match=r"\['x'\]"):
+    with pytest.raises(KeyError, match=r"\['x'\].* Choose them from latents\.particle_id"):
         graph_path(latents, [far[0], "x"])
     with pytest.raises(ValueError, match="Got 1 anchors"):
         graph_path(latents, far[:1])
@@ -223,5 +232,8 @@ def test_support_refuses_other_latents_and_radii():
     latents = as_latents(np.eye(3))
     with pytest.raises(KeyError, match="without the columns"):
         path_support(latents, pd.DataFrame({"z1": [0.0]}))
-    with pytest.raises(ValueError, match=r"radius -1\.0"):
-        path_support(latents, latents.frame(), radius=-1.0)
+    for radius in (-1.0, 0.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=rf"radius {radius}, expected more than 0"):
+            path_support(latents, latents.frame(), radius=radius)
+    same = path_support(as_latents(np.zeros((6, 2))), pd.DataFrame({"z1": [0.0], "z2": [0.0]}))
+    assert same["n_particles"].tolist() == [6], "all in one place have a scale of 0 of their own"

@@ -121,6 +121,13 @@ def test_local_resolution_of_a_map_with_itself_and_of_noise():
         local_resolution(one, other, 3.0, window_px=0.0)
 
 
+def test_masks_of_another_shape_are_refused():
+    one = np.random.default_rng(0).normal(size=(24, 24, 24)).astype(np.float32)
+    unchecked = getattr(local_resolution, "__wrapped__", local_resolution)  # shapes are checked in tests only
+    with pytest.raises(ValueError, match=r"Got a mask of shape \(3, 3, 3\), expected that of the maps, \(24, 24, 24\)"):
+        unchecked(one, one, 8.0, mask=np.ones((3, 3, 3)))
+
+
 # --- correlation ------------------------------------------------------------------------------------------------------
 
 

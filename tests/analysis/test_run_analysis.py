@@ -138,6 +138,16 @@ def test_an_earlier_epoch_and_a_number_of_clusters(vae):
     )
 
 
+def test_a_table_of_another_epoch_has_none_of_its_columns(vae, tmp_path):
+    run = copy_of(vae, tmp_path / "run")
+    found = analyze_run(run, epoch=1, n_clusters=2)
+    joined = {*found.particles, "occupancy_arm"}
+    occupancy = found.particles[["z_norm"]].rename(columns={"z_norm": "occupancy_arm"})
+    dataclasses.replace(found, particles=found.particles.join(occupancy)).save()
+    assert joined <= set(run.table(1))
+    assert not joined & set(run.table(3))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_occupancy_of_masks_follows_the_states(seed, tmp_path):
     """The mass that differs between two states, as a mask: its occupancy tells the states apart."""

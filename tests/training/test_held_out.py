@@ -26,6 +26,12 @@ def test_share_of_each_particles_tilts(small_particles):
     np.testing.assert_array_equal(held, held_out_tilts(small_particles, 0.4, seed=1))
     assert (held != held_out_tilts(small_particles, 0.4, seed=2)).any()
     assert not held_out_tilts(small_particles, 0.0, seed=1).any()
+    # A share that is less than one tilt is one tilt, but not the only one that a particle has.
+    alone = np.ones(small_particles.n_images, dtype=bool)
+    alone[1 : small_particles.offsets[1]] = False
+    few = small_particles.subset_images(alone)
+    counts = np.add.reduceat(held_out_tilts(few, 0.01, seed=1).astype(int), few.offsets[:-1])
+    assert counts.tolist() == [0, *[1] * (len(few) - 1)]
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_command_is_the_same_training_for_a_shell(small_particles, tmp_path, job
 
 def test_wrong_file_fails_in_plain_sight(tmp_path):
     job = start_training(tmp_path / "nowhere.star", tmp_path / "run")
-    with pytest.raises(RuntimeError, match=r"exit code 2.*nowhere\.star"):
+    with pytest.raises(RuntimeError, match=r"exit code 2.*nowhere\.star.*[^.]\. See "):
         job.wait(240.0)
     assert (job.state, job.exit_code) == ("failed", 2)
     assert "nowhere.star" in job.log(1)
@@ -130,6 +130,25 @@ def test_killed_process_is_interrupted(small_particles, tmp_path, jobs):
     with pytest.raises(RuntimeError, match="SIGKILL"):
         job.wait(10.0)
     assert (job.state, TrainingJob.attach(job.folder).state) == ("interrupted", "interrupted")
+
+
+def test_killed_before_its_first_word_is_interrupted(run):
+    """The words in status.json are those of the training before, which finished."""
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        (run / LOCK).write_text(json.dumps(asdict(LockHolder.of(sleeper.pid))))
+        job = TrainingJob.attach(run)
+        assert (job.state, job.found_status["state"]) == ("starting", "finished")
+        job.kill()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert (job.running, job.state, job.failure()) == (False, "interrupted", "ended without a word")
+    with pytest.raises(RuntimeError, match=r"ended without a word\. See "):
+        job.wait(10.0)
+    Run.open(run).write_status("finished", epoch=1)
+    assert (job.state, job.failure()) == ("finished", ""), "a later process has trained here"
+    assert TrainingJob.attach(run).state == "finished"
 
 
 def test_nothing_is_overwritten_unless_asked(small_particles, run, tmp_path):

@@ -70,6 +70,19 @@ def test_embedding_the_same_particles_gives_the_same_posteriors(run, particles):
     np.testing.assert_allclose(again.covariance, known.covariance, atol=1e-4)
 
 
+def test_an_epoch_that_is_not_there_is_refused(run, particles, tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"Got epoch 7 of run .*, which has epochs 1 to 1"):
+        td.embed_particles(run, particles, epoch=7)
+    few = particles.subset(particles.particle_id[:3])
+    np.testing.assert_array_equal(td.embed_particles(run, few, epoch=1).mu, td.embed_particles(run, few).mu)
+    command = ["embed", str(run.folder), str(particles.source.path), str(tmp_path / "z.npz"), "--epoch", "7"]
+    assert run_command(command) == 2
+    assert "Got epoch 7" in capsys.readouterr().err
+    assert not (tmp_path / "z.npz").exists()
+    assert run_command(["embed", "--help"]) == 0
+    assert "of a linear run covariance" in " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
+
+
 def test_maps_are_the_average_and_the_components(run):
     subspace = load_subspace(run)
     z = np.array([[0.0, 0.0], [1.5, -0.5]], np.float32)
@@ -215,6 +228,38 @@ def test_as_many_components_as_particles_are_refused_before_there_is_a_folder(pa
     with pytest.raises(ValueError, match=r"Got 5 components .*for 5 particles"):
         td.fit_linear(few, tmp_path / "run", td.LinearConfig(n_components=5))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_particle_is_refused_before_there_is_a_folder(particles, tmp_path):
+    with pytest.raises(ValueError, match=r"Got 1 particle, .*at least two"):
+        td.fit_linear(particles.subset(particles.particle_id[:1]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_ends_the_search_early_is_told(particles, tmp_path):
+    run = td.fit_linear(particles, tmp_path / "run", td.LinearConfig(memory_gib=0.002))
+    told = [remark for remark in run.fit["remarks"] if remark.startswith("memory_gib 0.002 let components")]
+    assert len(told) == 1
+    needed = float(told[0].split("raise it to ")[1].split(" ")[0])
+    again = td.fit_linear(particles, tmp_path / "again", td.LinearConfig(memory_gib=needed))
+    assert not [remark for remark in again.fit["remarks"] if "memory_gib" in remark]
+    assert again.fit["radius_per_px"] > run.fit["radius_per_px"]
+
+
+def test_a_radius_that_was_asked_for_is_kept_or_refused(particles, tmp_path):
+    asked = td.LinearConfig(component_radius=0.3, n_components=2)
+    assert td.fit_linear(particles, tmp_path / "run", asked).fit["radius_per_px"] == 0.3
+    with pytest.raises(ValueError, match=r"Got component_radius 0.3 and memory_gib 0.002, .*Raise memory_gib to "):
+        td.fit_linear(particles, tmp_path / "little", asked.model_copy(update={"memory_gib": 0.002}))
+    for radius in (0.01, 0.5):
+        with pytest.raises(ValueError, match=rf"Got component_radius {radius} .*expected more than 0.0312"):
+            td.fit_linear(
+                particles,
+                tmp_path / "none",
+                td.LinearConfig(component_radius=radius),
+                preprocess=td.PreprocessConfig(max_radius=0.4),
+            )
+    assert not (tmp_path / "none").exists()
 
 
 def test_resume_is_not_offered_where_it_is_refused(run, particles):

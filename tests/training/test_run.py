@@ -67,6 +67,31 @@ def test_table_has_what_the_analysis_added(run):
         shutil.rmtree(folder)
 
 
+def test_table_leaves_out_the_analysis_of_another_epoch(run, tmp_path, caplog):
+    two = td.Run.open(shutil.copytree(run.folder, tmp_path / "two"))
+    shutil.copytree(two.folder / "epochs" / "0001", two.folder / "epochs" / "0002")
+    folder, ids = two.folder / "analysis", run.particles.particle_id
+    folder.mkdir()
+    for name in ("embedding", "clusters", "outliers", "occupancy", "labels"):
+        (folder / f"{name}.csv").write_text(f"particle_id,my_{name}\n" + "".join(f"{i},1\n" for i in ids))
+    made = {"my_embedding", "my_clusters", "my_outliers", "my_occupancy"}
+    assert {*made, "my_labels"} <= set(two.table(1)), "nobody knows what epoch they are of"
+    (folder / "analysis.json").write_text('{"epoch": 1}')
+    assert {*made, "my_labels"} <= set(two.table(1))
+    assert caplog.text == ""
+    for epoch in (2, None):
+        table = two.table(epoch)
+        assert not made & set(table)
+        assert {"my_labels", "z1", "tomogram"} <= set(table)
+    assert (
+        "is of epoch 1: its embedding, clusters, outliers, occupancy are left out of the table of epoch 2"
+        in caplog.text
+    )
+    (folder / "analysis.json").write_text("{")
+    with pytest.raises(ValueError, match=r"analysis\.json, expected the settings of an analysis.* --overwrite"):
+        two.table()
+
+
 def test_run_survives_moving_of_its_folder(run, tmp_path):
     moved = tmp_path / "moved"
     run.folder.rename(moved)

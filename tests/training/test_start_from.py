@@ -122,3 +122,14 @@ def test_a_start_that_does_not_fit_is_refused(particles, linear, small_particles
         small_particles, tmp_path / "vae", model=SMALL, training=short, preprocess=td.PreprocessConfig(max_radius=0.2)
     )
     assert "of kind vae" in refused(star, out, "--start-from", vae.folder)
+
+
+def test_the_start_is_kept_as_a_full_path(particles, linear, tmp_path, monkeypatch):
+    monkeypatch.chdir(linear.folder.parent)
+    command = ["train", str(particles.source.path), str(tmp_path / "run"), "--start-from", linear.folder.name]
+    command += ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--accelerator", "cpu"]
+    assert run_command([*command, "--epochs", "1"]) == 0
+    assert td.Run.open(tmp_path / "run").train_config.start_from == str(linear.folder.resolve())
+    assert run_command([*command, "--epochs", "2", "--resume"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run_command([*command, "--epochs", "3", "--resume"]) == 2

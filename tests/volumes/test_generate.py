@@ -63,6 +63,11 @@ def test_smaller_box_is_the_same_map_on_larger_voxels(run):
     np.testing.assert_allclose(half.maps[0], smoothed[::2, ::2, ::2], atol=1e-4 * np.abs(smoothed).max() + 1e-6)
 
 
+def test_an_unknown_device_is_refused(run):
+    with pytest.raises(ValueError, match="Got device 'foo', expected 'cpu', 'cuda' or 'auto'"):
+        td.generate_volumes(run, np.zeros((1, 2), np.float32), device="foo")
+
+
 def test_flip_mirrors_and_lowpass_smooths(run):
     point = np.zeros((1, 2), np.float32)
     plain = td.generate_volumes(run, point)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from tomodrgn.analysis.latent_space import number_by_size, points_of
+from tomodrgn.analysis.options import is_whole, require_word
 from tomodrgn.particles.latents import Latents
 
 __all__ = ["cluster_stability", "density_clusters", "graph_clusters", "mixture_bic", "mixture_clusters"]
@@ -26,7 +27,7 @@ def mixture_clusters(
     n_clusters
         Number of Gaussians, from 1 to the number of particles.
     covariance
-        Shape of the Gaussians, as scikit-learn names them.
+        Shape of the Gaussians, as scikit-learn names them: ``"full"``, ``"tied"``, ``"diag"`` or ``"spherical"``.
     seed
         Seed of the starting points; the same seed gives the same labels.
 
@@ -37,7 +38,8 @@ def mixture_clusters(
     Raises
     ------
     ValueError
-        If there are fewer particles than clusters, or fewer than two, or the latents have no dimension.
+        If there are fewer particles than clusters, or fewer than two, the latents have no dimension, or `covariance` is
+        another word.
     """
     points, index = points_of(latents)
     mixture = _fit_mixture(points, n_clusters, covariance, seed)
@@ -117,8 +119,11 @@ def cluster_stability(
     size = round(share * len(points))
     numbers = list(dict.fromkeys(n_clusters))
     for n in numbers:
-        if not 1 <= n <= size <= len(points):
-            raise ValueError(f"Got {n} clusters for parts of {size} of {len(points)} particles, expected 1 to {size}.")
+        if not is_whole(n) or not 1 <= n <= size <= len(points):
+            raise ValueError(
+                f"Got {n} clusters for parts of {size} of {len(points)} particles, expected 1 to {size}. Ask for "
+                "fewer, or take larger parts (share, up to 1)."
+            )
     rows = []
     for n in numbers:
         scores = []
@@ -215,7 +220,8 @@ def neighbour_graph(points: np.ndarray, n_neighbors: int) -> Any:
 
     if n_neighbors < 1 or len(points) < 3:
         raise ValueError(
-            f"Got {n_neighbors} neighbours in a graph of {len(points)} particles, expected at least 1 and 3."
+            f"Got {n_neighbors} neighbours in a graph of {len(points)} particles, expected at least 1 and 3. "
+            "Choose more neighbours (n_neighbors), or more particles."
         )
     graph = kneighbors_graph(points, min(n_neighbors, len(points) - 1), mode="distance")
     graph.data = np.maximum(graph.data, 1e-12)  # particles in one place are neighbours too
@@ -225,9 +231,11 @@ def neighbour_graph(points: np.ndarray, n_neighbors: int) -> Any:
 def _fit_mixture(points: np.ndarray, n_clusters: int, covariance: Covariance, seed: int) -> Any:
     from sklearn.mixture import GaussianMixture
 
-    if not 1 <= n_clusters <= len(points) or len(points) < 2:
+    require_word(covariance, get_args(Covariance), "covariance")
+    if not is_whole(n_clusters) or not 1 <= n_clusters <= len(points) or len(points) < 2:
         raise ValueError(
-            f"Got {n_clusters} Gaussians for {len(points)} particles, expected 1 to {len(points)} and 2 particles."
+            f"Got {n_clusters} Gaussians for {len(points)} particles, expected 1 to {len(points)} and 2 particles. "
+            "Choose such a whole number (n_clusters)."
         )
     scale = max(float(points.var(axis=0).mean()), 1e-12)
     return GaussianMixture(

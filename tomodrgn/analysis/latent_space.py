@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64, Int, Int64
 
+from tomodrgn.analysis.options import is_whole
 from tomodrgn.particles.latents import Latents, require_finite
 
 __all__ = [
@@ -32,7 +33,10 @@ def reduce_latents(latents: Latents | pd.DataFrame, n_components: int = 2) -> pd
     Parameters
     ----------
     latents
-        Latents, or a table of coordinates indexed by particle_id (here and in all functions of this floor).
+        Latents, or a table of coordinates indexed by particle_id. A table is also taken by `umap_latents`,
+        `tsne_latents`, `cluster_latents`, `cluster_centres` and `nearest_particles`, by `mixture_clusters`,
+        `mixture_bic`, `cluster_stability`, `density_clusters` and `graph_clusters`, and by `associate_columns`; other
+        functions need Latents.
     n_components
         Number of components; at most the number of latent dimensions and of particles are returned.
 
@@ -48,8 +52,11 @@ def reduce_latents(latents: Latents | pd.DataFrame, n_components: int = 2) -> pd
     from sklearn.decomposition import PCA
 
     points, index = points_of(latents)
-    if n_components < 1:
-        raise ValueError(f"Got {n_components} components, expected 1 to {points.shape[1]}.")
+    if not is_whole(n_components) or n_components < 1:
+        raise ValueError(
+            f"Got {n_components} components, expected 1 to {points.shape[1]}. Choose such a whole number "
+            "(n_components)."
+        )
     n = min(n_components, points.shape[1], len(points))
     solver = "covariance_eigh" if len(points) >= 10 * points.shape[1] else "full"
     pca = PCA(n_components=n, svd_solver=solver, copy=False)
@@ -96,10 +103,12 @@ def umap_latents(
     import umap
 
     points, index = points_of(latents)
-    if not 1 <= n_components <= len(points) - 2 or n_neighbors < 2:
+    numbers = is_whole(n_components) and is_whole(n_neighbors)
+    if not numbers or not 1 <= n_components <= len(points) - 2 or n_neighbors < 2:
         raise ValueError(
             f"Got {n_components} UMAP components and {n_neighbors} neighbours for {len(points)} particles, expected 1 "
-            f"component or more, 2 neighbours or more and at least {n_components + 2} particles."
+            f"component or more, 2 neighbours or more and at least {n_components + 2} particles. Choose such whole "
+            "numbers, or more particles."
         )
     model = umap.UMAP(
         n_components=n_components,
@@ -159,7 +168,10 @@ def tsne_latents(latents: Latents | pd.DataFrame, *, perplexity: float = 30.0, s
 
     points, index = points_of(latents)
     if not 0 < perplexity < len(points):
-        raise ValueError(f"Got perplexity {perplexity} for {len(points)} particles, expected more than 0 and less.")
+        raise ValueError(
+            f"Got perplexity {perplexity} for {len(points)} particles, expected more than 0 and less than "
+            f"{len(points)}. Choose a smaller one, or more particles."
+        )
     start = "pca" if points.shape[1] > 1 else "random"
     values = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(points.astype(np.float32))
     return pd.DataFrame(values, index=index, columns=["tSNE1", "tSNE2"])
@@ -182,13 +194,17 @@ def cluster_latents(latents: Latents | pd.DataFrame, n_clusters: int, *, seed: i
     Raises
     ------
     ValueError
-        If there are fewer particles than clusters, or the latents have no dimension (a homogeneous model).
+        If the number is not whole or not from 1 to that of the particles, or the latents have no dimension (a
+        homogeneous model).
     """
     from sklearn.cluster import KMeans
 
     points, index = points_of(latents)
-    if not 1 <= n_clusters <= len(points):
-        raise ValueError(f"Got {n_clusters} clusters for {len(points)} particles, expected 1 to {len(points)}.")
+    if not is_whole(n_clusters) or not 1 <= n_clusters <= len(points):
+        raise ValueError(
+            f"Got {n_clusters} clusters for {len(points)} particles, expected 1 to {len(points)}. Choose such a whole "
+            "number (n_clusters, --kmeans)."
+        )
     labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(points)
     return pd.Series(number_by_size(labels), index=index, name="cluster")
 
@@ -266,11 +282,37 @@ def adjusted_rand_index(labels_a: pd.Series, labels_b: pd.Series) -> float:
 
 
 def nearest_particles(latents: Latents | pd.DataFrame, points: Float[np.ndarray, "v z"]) -> Int64[np.ndarray, " v"]:
-    """Row of the particle whose latent mean is nearest to each point (Euclidean)."""
+    """Row of the particle whose latent mean is nearest to each point (Euclidean).
+
+    Parameters
+    ----------
+    points
+        One row a point, as many columns as the latents have dimensions.
+
+    Returns
+    -------
+    Rows, counted from 0, in the order of the points, (v,).
+
+    Raises
+    ------
+    ValueError
+        If the points are not (v, z) of at least one point, a coordinate is no finite number, or the latents have no
+        dimension (a homogeneous model).
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    search = NearestNeighbors(n_neighbors=1).fit(points_of(latents)[0])
-    return search.kneighbors(np.asarray(points), return_distance=False)[:, 0].astype(np.int64)
+    known, _ = points_of(latents)
+    wanted = np.asarray(points, dtype=np.float64)
+    if wanted.ndim != 2 or wanted.shape[1] != known.shape[1] or not len(wanted):
+        raise ValueError(
+            f"Got points of shape {wanted.shape}, expected (v, {known.shape[1]}): one row a point, one or more. Give a "
+            "single point as point[None]."
+        )
+    if not np.isfinite(wanted).all():
+        bad = int(np.argmin(np.isfinite(wanted).all(axis=1)))
+        raise ValueError(f"Got point {bad} with a coordinate that is no finite number, expected numbers. Leave it out.")
+    search = NearestNeighbors(n_neighbors=1).fit(known)
+    return search.kneighbors(wanted, return_distance=False)[:, 0].astype(np.int64)
 
 
 def points_of(latents: Latents | pd.DataFrame) -> tuple[Float64[np.ndarray, "k z"], pd.Index]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from jaxtyping import Float64
 
 from tomodrgn.analysis.chimerax import safe_name, write_markers, write_script
 from tomodrgn.analysis.neighbourhood import tomogram_rows
+from tomodrgn.analysis.options import require_word
 from tomodrgn.analysis.palette import column_rgb
 from tomodrgn.analysis.placement import HandScore, place_maps, score_hands
 from tomodrgn.analysis.run_positions import own_positions
@@ -35,6 +36,7 @@ __all__ = ["MapBack", "map_back"]
 
 logger = logging.getLogger(__name__)
 MARKER_RADIUS = 0.15  # of the box
+ENDINGS = ("", "_particles", "_tomograms")  # of the files that an optimisation set is written to
 Maps = Literal["one", "class", "particle"]
 
 
@@ -106,10 +108,10 @@ def map_back(
     positions
         Of `read_positions`; None reads them from the file of the run's particles, if that has them.
     maps
-        One map for all (at the mean of the latents), a map a class, or a map a particle at its own latent.
+        ``"one"`` for all (at the mean of the latents), one a ``"class"``, or one a ``"particle"`` at its own latent.
     labels
-        Class of each particle, indexed by particle_id; None takes the column cluster of the run's table, if it has been
-        analyzed, or puts all into class 0.
+        Class of each particle, indexed by particle_id; None takes the clusters of the run's analysis, of whatever epoch
+        it is, or puts all into class 0.
     colour_by
         Column of the run's table that gives the colours; None colours by class.
     particle_ids
@@ -134,8 +136,10 @@ def map_back(
     KeyError
         If a particle, or the column for the colours, is not in the run.
     ValueError
-        If there are no positions, a tomogram has too many particles, or a volume does not hold its particles.
+        If `maps` is another word, there are no positions, a tomogram has too many particles, or a volume does not hold
+        its particles.
     """
+    require_word(maps, get_args(Maps), "maps")
     run, folder = run if isinstance(run, Run) else Run.open(run), Path(folder)
     refuse_existing(folder / "placements.csv", overwrite=overwrite)
     particles = run.particles_without_images
@@ -151,9 +155,8 @@ def map_back(
     rows = tomogram_rows(found)
     _refuse_many(found, rows, max_maps)
     latents = run.latents(epoch).aligned_to(found.particle_id)
-    box = min(run.settings["box_px"], 64) if box_px is None else box_px
     tell(f"decoding maps for {len(found)} particles ...")
-    texts = classes.astype(str)
+    box, texts = min(run.settings["box_px"], 64) if box_px is None else box_px, classes.astype(str)
     points, map_of = _points(latents, texts, maps)
     stack = generate_volumes(run, points, epoch=epoch, box_px=box, device=device)
     affine = place_maps(found, box, stack.voxel_size_angst)
@@ -285,10 +288,15 @@ def _class_names(classes: pd.Series) -> dict[str, str]:
 
 
 def _unique(names: Iterable[str]) -> list[str]:
-    """Names of which none is another's but for its case: those that come later get a number."""
+    """Names of which none is another's but for its case: those that come later get the first number that is free."""
     found: list[str] = []
+    taken: set[str] = set()
     for name in names:
-        found.append(name if name.lower() not in {n.lower() for n in found} else f"{name}_{len(found)}")
+        free, number = name, 2
+        while taken & {free.lower() + ending for ending in ENDINGS}:
+            free, number = f"{name}_{number}", number + 1
+        found.append(free)
+        taken |= {free.lower() + ending for ending in ENDINGS}
     return found
 
 

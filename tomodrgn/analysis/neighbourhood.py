@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from tomodrgn.analysis.chance import against_chance
+from tomodrgn.analysis.options import is_whole
 from tomodrgn.particles.position_set import Positions
 
 __all__ = ["nearest_neighbours", "pair_distances", "recurrent_pairs"]
@@ -43,8 +44,11 @@ def nearest_neighbours(
     """
     from scipy.spatial import cKDTree
 
-    if n_neighbours < 1 or max_distance_angst <= 0:
-        raise ValueError(f"Got {n_neighbours} neighbours up to {max_distance_angst} A, expected more.")
+    if not is_whole(n_neighbours) or n_neighbours < 1 or not max_distance_angst > 0:
+        raise ValueError(
+            f"Got {n_neighbours} neighbours up to {max_distance_angst} A, expected 1 or more, a whole number, and more "
+            "than 0 A. Raise n_neighbours or max_distance_angst."
+        )
     found = []
     for rows in tomogram_rows(positions):
         if len(rows) < 2:

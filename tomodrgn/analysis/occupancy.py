@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from tomodrgn.analysis.landscape import check_names
 from tomodrgn.imaging import masks
@@ -17,6 +17,7 @@ __all__ = ["occupied_shares", "region_occupancy"]
 CHUNK = 256  # maps
 LEAST_SEPARATION = 2.0  # Ashman's D
 LEAST_BIC_GAIN = 10.0  # very strong evidence (Kass & Raftery 1995)
+ONE_VALUE = 1e-9  # spread, over the largest value, of a column that has one value
 
 
 def region_occupancy(
@@ -92,24 +93,44 @@ def occupied_shares(occupancy: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     One row a region: `share` of the particles in the upper mode, `low` and `high` (means of the modes), `threshold`
     (where both modes are as likely), `separation` (Ashman's D, Ashman, Bird & Zepf 1994; two peaks are seen above 2)
     and `two_modes`: separation above 2, and a BIC better by more than 10 than that of one mode. Where it is False, the
-    share means nothing: the mass is in all particles, or in none, or comes in degrees.
+    share means nothing: the mass is in all particles, or in none, or comes in degrees. A column of one value has the
+    share 1 and the separation 0.
 
     Raises
     ------
     ValueError
-        If there are fewer than 10 particles.
+        If there are fewer than 10 particles, or a column has what is no finite number.
     """
     if len(occupancy) < 10:
-        raise ValueError(f"Got occupancies of {len(occupancy)} particles, expected at least 10 to find two modes.")
-    rows = [_two_modes(occupancy[name].to_numpy(dtype=np.float64), seed) for name in occupancy]
+        raise ValueError(
+            f"Got occupancies of {len(occupancy)} particles, expected at least 10 to find two modes. Take "
+            "more particles."
+        )
+    rows = [_two_modes(_finite(occupancy.iloc[:, i]), seed) for i in range(occupancy.shape[1])]
     return pd.DataFrame(rows, index=pd.Index(occupancy.columns, name="region"))
+
+
+def _finite(column: pd.Series) -> Float64[np.ndarray, " k"]:
+    """The numbers of a column."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise ValueError(
+            f"Got an occupancy of {column.name!r} that is no finite number, of particle "
+            f"{str(column.index[int(bad.argmax())])!r} ({int(bad.sum())} such particles), expected numbers. Leave "
+            "these particles or that column out."
+        )
+    return values
 
 
 def _two_modes(values: np.ndarray, seed: int) -> dict[str, float | bool]:
     from sklearn.mixture import GaussianMixture
 
-    spread = max(float(values.std()), 1e-9)
-    scaled = ((values - values.mean()) / spread)[:, None]
+    mean, spread = float(values.mean()), float(values.std())
+    if spread <= ONE_VALUE * float(np.abs(values).max()):
+        only = {"low": mean, "high": mean, "threshold": mean}
+        return {"share": 1.0, **only, "separation": 0.0, "two_modes": False}
+    scaled = ((values - mean) / spread)[:, None]
     one, two = (GaussianMixture(n, n_init=3, reg_covar=1e-4, random_state=seed).fit(scaled) for n in (1, 2))
     low, high = np.argsort(two.means_[:, 0])
     means, variances = two.means_[:, 0], two.covariances_[:, 0, 0]
@@ -120,9 +141,9 @@ def _two_modes(values: np.ndarray, seed: int) -> dict[str, float | bool]:
     better = float(one.bic(scaled) - two.bic(scaled))
     return {
         "share": float((scaled[:, 0] >= threshold).mean()),
-        "low": float(values.mean() + spread * means[low]),
-        "high": float(values.mean() + spread * means[high]),
-        "threshold": float(values.mean() + spread * threshold),
+        "low": float(mean + spread * means[low]),
+        "high": float(mean + spread * means[high]),
+        "threshold": float(mean + spread * threshold),
         "separation": separation,
         "two_modes": separation > LEAST_SEPARATION and better > LEAST_BIC_GAIN,
     }

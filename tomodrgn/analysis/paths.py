@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,12 @@ from jaxtyping import Float, Int64
 
 from tomodrgn.analysis.clusters import neighbour_graph
 from tomodrgn.analysis.latent_space import nearest_particles, points_of
+from tomodrgn.analysis.options import is_whole, require_word
 from tomodrgn.particles.latents import Latents
 
 __all__ = ["graph_path", "latent_path", "straight_path", "traverse_latents"]
+
+Spacing = Literal["even", "percentiles"]
 
 
 def traverse_latents(
@@ -23,7 +26,7 @@ def traverse_latents(
     *,
     n_points: int = 9,
     percentiles: tuple[float, float] = (5.0, 95.0),
-    spacing: Literal["even", "percentiles"] = "even",
+    spacing: Spacing = "even",
     on_data: bool = False,
 ) -> pd.DataFrame:
     """Points along a principal component, through the mean of the latents.
@@ -48,19 +51,22 @@ def traverse_latents(
     Raises
     ------
     ValueError
-        If the latents have no such component, there is no point, or percentiles are not in rising order from 0 to 100.
+        If the latents have no such component, there is no point, percentiles are not in rising order from 0 to 100, or
+        `spacing` is another word.
     """
     from sklearn.decomposition import PCA
 
+    require_word(spacing, get_args(Spacing), "spacing")
     limit = min(latents.z_dim, len(latents))
-    if not 1 <= component <= limit:
+    if not is_whole(component) or not 1 <= component <= limit:
         raise ValueError(
             f"Got principal component {component} of {latents.z_dim} latent dimensions and {len(latents)} particles, "
-            f"expected 1 to {limit}."
+            f"expected 1 to {limit}. Choose such a whole number."
         )
-    if n_points < 1 or not 0 <= percentiles[0] <= percentiles[1] <= 100:
+    if not is_whole(n_points) or n_points < 1 or not 0 <= percentiles[0] <= percentiles[1] <= 100:
         raise ValueError(
-            f"Got {n_points} points between percentiles {percentiles}, expected 1 or more between 0 and 100, rising."
+            f"Got {n_points} points between percentiles {percentiles}, expected 1 or more between 0 and 100, rising. "
+            "Choose such n_points, a whole number, and percentiles."
         )
     values, _ = points_of(latents)
     pca = PCA(n_components=component, svd_solver="full").fit(values)
@@ -112,8 +118,7 @@ def straight_path(
         If a latent has another number of dimensions, or fewer than two points are asked for.
     """
     points_of(latents)
-    if n_points < 2:
-        raise ValueError(f"Got {n_points} points of a path, expected at least its two ends.")
+    _require_points(n_points)
     ends = [_end(latents, end) for end in (start, end)]
     points = ends[0] + np.linspace(0, 1, n_points)[:, None] * (ends[1] - ends[0])
     if not on_data:
@@ -156,7 +161,9 @@ def graph_path(
     points, index = points_of(latents)
     stops = _rows_of(index, anchors)
     if len(stops) < 2:
-        raise ValueError(f"Got {len(stops)} anchors of a path, expected at least two particle ids.")
+        raise ValueError(
+            f"Got {len(stops)} anchors of a path, expected at least two particle ids. Name where it begins and ends."
+        )
     graph = neighbour_graph(points, n_neighbors)
     rows, is_anchor = [stops[0]], [True]
     for begin, end in pairwise(stops):
@@ -219,18 +226,27 @@ def _thinned(length: np.ndarray, is_anchor: np.ndarray, n_points: int | None) ->
     """Positions on a path of about `n_points` points, evenly spaced along it, and of all anchors."""
     if n_points is None or n_points >= len(length):
         return np.arange(len(length))
-    if n_points < 2:
-        raise ValueError(f"Got {n_points} points of a path, expected at least its two ends.")
+    _require_points(n_points)
     wanted = np.linspace(0, length[-1], n_points)
     nearest = np.abs(length[None] - wanted[:, None]).argmin(axis=1)
     return np.unique(np.concatenate([nearest, np.flatnonzero(is_anchor)]))
+
+
+def _require_points(n_points: int) -> None:
+    if not is_whole(n_points) or n_points < 2:
+        raise ValueError(
+            f"Got {n_points} points of a path, expected at least its two ends. Choose a whole number from 2 on."
+        )
 
 
 def _end(latents: Latents, end: str | np.ndarray) -> np.ndarray:
     if isinstance(end, str):
         return latents.aligned_to(np.array([end])).mu[0].astype(np.float64)
     if np.shape(end) != (latents.z_dim,):
-        raise ValueError(f"Got an end of shape {np.shape(end)}, expected ({latents.z_dim},), a point of the latents.")
+        raise ValueError(
+            f"Got an end of shape {np.shape(end)}, expected ({latents.z_dim},), a point of the latents. Give one of "
+            "them, or a particle id."
+        )
     return np.asarray(end, dtype=np.float64)
 
 
@@ -239,7 +255,10 @@ def _rows_of(index: pd.Index, names: Iterable[str]) -> list[int]:
     rows = index.get_indexer(pd.Index(wanted))
     missing = [name for name, row in zip(wanted, rows, strict=True) if row < 0]
     if missing:
-        raise KeyError(f"Got anchors without a latent, {missing[:3]}, expected ids of the {len(index)} particles.")
+        raise KeyError(
+            f"Got anchors without a latent, {missing[:3]}, expected ids of the {len(index)} particles, such as "
+            f"{str(index[0])!r}. Choose them from latents.particle_id."
+        )
     return [int(row) for row in rows]
 
 

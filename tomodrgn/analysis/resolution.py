@@ -136,14 +136,16 @@ def local_resolution(
     Raises
     ------
     ValueError
-        If the maps are not cubes of one even side, or the window is not positive.
+        If the maps are not cubes of one even side, the mask has another shape, or the window is not positive.
     """
     box = half_a.shape[0]
     if half_a.shape != (box,) * 3 or half_b.shape != half_a.shape or box % 2 or window_px <= 0:
         raise ValueError(
             f"Got maps of shapes {half_a.shape} and {half_b.shape} and a window of {window_px} px, expected two cubes "
-            "of one even side and more than 0."
+            "of one even side and more than 0. Crop or resample the maps, or choose another window."
         )
+    if mask is not None and mask.shape != half_a.shape:
+        raise ValueError(f"Got a mask of shape {mask.shape}, expected that of the maps, {half_a.shape}. Resample it.")
     halves = [fourier.rfft3_centred(torch.from_numpy(np.array(m, dtype=np.float32))) for m in (half_a, half_b)]
     radius, width = _radius(box), max(NARROWEST_BAND, box / (2 * np.pi * BAND_STD * window_px))
     found = np.full(half_a.shape, np.nan)

@@ -30,13 +30,13 @@ from tomodrgn.io.atomic import replacing
 from tomodrgn.io.mrc import write_volume
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.position_set import Positions
+from tomodrgn.training.particle_table import ANALYSIS_FILE
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.generate import generate_volumes
 from tomodrgn.volumes.volume_stack import VolumeStack
 
-__all__ = ["SETTINGS_FILE", "RunAnalysis", "analyze_run"]
+__all__ = ["RunAnalysis", "analyze_run"]
 
-SETTINGS_FILE = "analysis.json"
 TABLES = (
     "embedding", "clusters", "outliers", "occupancy", "occupancy_shares", "cluster_numbers", "cluster_centres", "path",
     "map_space", "associations", "tomograms", "epochs", "epoch_fsc", "tilt_halves", "half_map_fsc", "pair_distances",
@@ -134,7 +134,7 @@ class RunAnalysis:
         if self.resolution is not None:
             local, path = self.resolution, folder / "validation" / LOCAL_RESOLUTION
             write_volume(path, np.nan_to_num(local.local_angst), local.voxel_size_angst)
-        with replacing(folder / SETTINGS_FILE) as temporary:
+        with replacing(folder / ANALYSIS_FILE) as temporary:
             temporary.write_text(json.dumps(self._settings(), indent=2) + "\n", encoding="utf-8")
         return folder
 
@@ -194,7 +194,7 @@ def refuse_analyzed(run: Run, *, overwrite: bool) -> None:
 
 def _own_paths(run: Run) -> list[Path]:
     """All that an analysis may write."""
-    tables = [run.folder / "analysis" / name for name in (SETTINGS_FILE, *(f"{name}.csv" for name in TABLES))]
+    tables = [run.folder / "analysis" / name for name in (ANALYSIS_FILE, *(f"{name}.csv" for name in TABLES))]
     volumes = [run.folder / "volumes" / name / "volumes.csv" for name in MAPS]
     checked = [run.folder / "analysis" / "validation" / name for name in ("verdict.txt", LOCAL_RESOLUTION)]
     return [*tables, *checked, *volumes]
@@ -344,7 +344,7 @@ def _from_images(
     tell: Callable[[str], None],
     notes: list[str],
 ) -> dict[str, Any]:
-    """`tilt_halves`, `validation` and `resolution`: what needs the images again; where they are gone, that is a note."""
+    """`tilt_halves`, `validation`, `resolution`: what needs the images again; where they are gone, that is a note."""
     halves = validation = None
     tell("halves of the tilts ...")
     try:

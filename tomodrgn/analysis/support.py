@@ -20,10 +20,11 @@ def path_support(latents: Latents, path: pd.DataFrame, *, radius: float | None =
     Parameters
     ----------
     path
-        Points with columns z1, z2 ..., as the functions of this module give them.
+        Points with columns z1, z2 ..., as `traverse_latents`, `straight_path`, `graph_path`, `latent_path` and
+        `cluster_tour` give them.
     radius
-        Particles at most this far count; the data's own scale if not given: the median distance of a particle to its
-        k-th neighbour, k being a hundredth of the particles, at least 5.
+        Particles at most this far count, more than 0; the data's own scale if not given: the median distance of a
+        particle to its k-th neighbour, k being a hundredth of the particles, at least 5.
 
     Returns
     -------
@@ -41,6 +42,8 @@ def path_support(latents: Latents, path: pd.DataFrame, *, radius: float | None =
     """
     from scipy.spatial import cKDTree
 
+    if radius is not None and not 0 < radius < np.inf:
+        raise ValueError(f"Got radius {radius}, expected more than 0. It is a distance in the latent space.")
     values, index = points_of(latents)
     names = [f"z{i + 1}" for i in range(latents.z_dim)]
     missing = [name for name in names if name not in path]
@@ -51,8 +54,6 @@ def path_support(latents: Latents, path: pd.DataFrame, *, radius: float | None =
     reference = values[:: max(1, len(values) // REFERENCE_PARTICLES)]
     scale = float(np.median(tree.query(reference, k=[min(len(values), max(5, len(values) // 100) + 1)])[0]))
     radius, bandwidth = scale if radius is None else radius, max(scale, 1e-12) / latents.z_dim**0.5
-    if radius < 0 or not np.isfinite(radius):
-        raise ValueError(f"Got radius {radius}, expected more than 0. It is a distance in the latent space.")
     nearest_distance, nearest = tree.query(points)
     typical = float(np.median(_kernel_density(values, reference, bandwidth)))
     table = pd.DataFrame(

@@ -104,9 +104,11 @@ def validate(
     """
     from tomodrgn.analysis.validation import validate_selection
     from tomodrgn.io.atomic import refuse_existing
+    from tomodrgn.training.run import Run
 
+    opened = Run.open(run)
     refuse_existing(out_dir / "fsc.csv", overwrite=overwrite)
-    found = validate_selection(run, read_ids(particle_ids), epoch=epoch, seed=seed)
+    found = validate_selection(opened, read_ids(particle_ids), epoch=epoch, seed=seed)
     found.save(out_dir, overwrite=overwrite)
     print(f"{found.verdict}\nwrote maps and FSC curves to {out_dir}")
 

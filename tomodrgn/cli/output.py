@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tomodrgn.cli.run_log import RunLog
     from tomodrgn.particles.inspection import Inspection
     from tomodrgn.training.linear_run import LinearProgress
     from tomodrgn.training.run import Run
@@ -19,36 +20,34 @@ if TYPE_CHECKING:
 __all__ = [
     "ProgressBar",
     "epoch_line",
+    "fit_line",
     "print_comparison",
     "print_facts",
-    "print_fit",
-    "print_run",
     "print_run_facts",
     "print_table",
+    "run_line",
     "stack_bar",
     "stage_bar",
     "write_tables",
 ]
 
 
-def print_run(run: Run) -> None:
+def run_line(run: Run) -> str:
     """How far a training came."""
     status = run.status
     part = (
         f", batches of the next: {status['batch']}," if status.get("state") == "stopped" and "batch" in status else ""
     )
-    print(f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs{part} in {run.folder}")
-    if status.get("state") == "stopped":
-        print("go on with the same command and --resume")
+    line = f"{status.get('state')}: {len(run.epochs)} of {run.train_config.epochs} epochs{part} in {run.folder}"
+    return line + "\ngo on with the same command and --resume" * (status.get("state") == "stopped")
 
 
-def print_fit(run: Run) -> None:
+def fit_line(run: Run) -> str:
     """What a linear fit found."""
     if not run.fit:
-        print(f"{run.status.get('state')}: no fit in {run.folder}; the same command fits it")
-        return
+        return f"{run.status.get('state')}: no fit in {run.folder}; the same command fits it"
     found, resolution = run.fit, run.settings["pixel_size_angst"] / run.fit["radius_per_px"]
-    print(
+    return (
         f"finished in {found['seconds']:.1f} s: components: {run.z_dim}, to {resolution:.1f} A, in {run.folder}; "
         f"held-out tilts suggest {found['suggested_components'] or 'none: there may be nothing to be found'}"
     )
@@ -184,7 +183,7 @@ def epoch_line(history: pd.DataFrame, epochs: int) -> str:
 class ProgressBar:
     """A bar in the shell over all batches of a training; without a terminal, as in a log, a line for each epoch."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, log: RunLog | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -194,7 +193,7 @@ class ProgressBar:
             *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
         )
         self._task, self._title = self._bar.add_task(title, total=None, loss=""), title
-        self._lines = not console.is_terminal
+        self._lines, self._log = not console.is_terminal, log
 
     def __enter__(self) -> ProgressBar:
         self._bar.__enter__()
@@ -205,8 +204,14 @@ class ProgressBar:
 
     def __call__(self, state: TrainProgress) -> None:
         """Show how far a training has come."""
-        if self._lines and len(state.history) and state.history["epoch"].iloc[-1] == state.epoch:
-            print(epoch_line(state.history, state.epochs), flush=True)
+        if self._log is not None:
+            self._log.begin()
+        if len(state.history) and state.history["epoch"].iloc[-1] == state.epoch:
+            line = epoch_line(state.history, state.epochs)
+            if self._lines:
+                print(line, flush=True)
+            if self._log is not None:
+                self._log.line(line)
         done = (state.epoch - 1) * state.batches + state.batch
         trained = state.history[state.history["split"] == "train"]
         loss = f"loss {trained['total'].iloc[-1]:.5f}" if len(trained) else ""
@@ -220,7 +225,7 @@ class ProgressBar:
 
 
 @contextmanager
-def stage_bar(title: str) -> Iterator[Callable[[LinearProgress], None]]:
+def stage_bar(title: str, log: RunLog) -> Iterator[Callable[[LinearProgress], None]]:
     """A bar in the shell over the stages of a linear fit."""
     from rich.console import Console
     from rich.progress import Progress
@@ -228,7 +233,13 @@ def stage_bar(title: str) -> Iterator[Callable[[LinearProgress], None]]:
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda state: bar.update(task, completed=state.stage, total=state.stages)
+
+        def tell(state: LinearProgress) -> None:
+            log.begin()
+            log.line(f"stage {state.stage} of at most {state.stages}")
+            bar.update(task, completed=state.stage, total=state.stages)
+
+        yield tell
 
 
 @contextmanager

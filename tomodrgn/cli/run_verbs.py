@@ -20,7 +20,8 @@ from tomodrgn.cli.inputs import (
     read_ids,
     read_reference,
 )
-from tomodrgn.cli.output import ProgressBar, print_comparison, print_fit, print_run, print_table, stage_bar
+from tomodrgn.cli.output import ProgressBar, fit_line, print_comparison, print_table, run_line, stage_bar
+from tomodrgn.cli.run_log import RunLog
 from tomodrgn.config import LinearConfig, PreprocessConfig, TrainConfig, VaeConfig
 
 __all__ = ["backproject", "demo", "embed", "generate", "train"]
@@ -60,42 +61,41 @@ def train(
     overwrite
         Replace a run that is there already.
     """
-    from tomodrgn.training.devices import is_first_process
-    from tomodrgn.training.train import train as train_run
-
     linear = linear_options(model, vae, linear, resume=resume)
     stop = stop_on_terminate()
-    used = (choice or ChoiceOptions()).of((data or InputOptions()).read(particles))
-    if linear is not None:
-        from tomodrgn.training.linear_run import fit_linear
+    with RunLog(run, add=resume) as log:
+        used = (choice or ChoiceOptions()).of((data or InputOptions()).read(particles))
+        if linear is not None:
+            from tomodrgn.training.linear_run import fit_linear
 
-        with stage_bar("fitting") as tell:
-            fitted = fit_linear(
+            with stage_bar("fitting", log) as tell:
+                fitted = fit_linear(
+                    used,
+                    run,
+                    linear,
+                    preprocess=preprocess,
+                    training=training,
+                    overwrite=overwrite,
+                    progress=tell,
+                    should_stop=stop,
+                )
+            log.last_line(fit_line(fitted))
+            return
+        from tomodrgn.training.train import train as train_run
+
+        with ProgressBar("training", log) as progress:
+            finished = train_run(
                 used,
                 run,
-                linear,
+                model=vae,
                 preprocess=preprocess,
                 training=training,
+                resume=resume,
                 overwrite=overwrite,
-                progress=tell,
+                progress=progress,
                 should_stop=stop,
             )
-        print_fit(fitted)
-        return
-    with ProgressBar("training") as progress:
-        finished = train_run(
-            used,
-            run,
-            model=vae,
-            preprocess=preprocess,
-            training=training,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
-            should_stop=stop,
-        )
-    if is_first_process():
-        print_run(finished)
+        log.last_line(run_line(finished))
 
 
 def embed(
@@ -118,9 +118,9 @@ def embed(
     particles
         STAR file of particles, in the training set or not.
     out
-        Output .npz file: particle_id, mu, logvar.
+        Output .npz file: particle_id, mu, logvar, and of a linear run covariance.
     epoch
-        Epoch whose weights are used; the last if not given.
+        Epoch whose weights are used; the last if not given. A linear run has epoch 1 only.
     overwrite
         Replace a file that is there already.
     """
@@ -128,8 +128,8 @@ def embed(
     from tomodrgn.training.embed import embed_particles
     from tomodrgn.training.run import Run
 
-    refuse_existing(out, overwrite=overwrite)
     opened = Run.open(run)
+    refuse_existing(out, overwrite=overwrite)
     options = data or InputOptions()
     fabric = (on or DeviceOptions()).launch()
     latents = embed_particles(opened, options.read(particles), epoch=epoch, fabric=fabric)
@@ -197,8 +197,8 @@ def generate(
     from tomodrgn.training.run import Run
     from tomodrgn.volumes.generate import generate_volumes
 
-    refuse_existing(out_dir / "volumes.csv", overwrite=overwrite)
     opened = Run.open(run)
+    refuse_existing(out_dir / "volumes.csv", overwrite=overwrite)
     points = latent_points(opened, kmeans, particle_ids, latents, pc=pc, epoch=epoch, seed=seed)
     fabric = (on or DeviceOptions()).launch()
     stack = generate_volumes(

@@ -74,10 +74,11 @@ def fit_subspace(
     Raises
     ------
     ValueError
-        If fewer than two particles have images.
+        If fewer than two particles have images, or the memory does not hold the statistics of enough particles up to
+        a `component_radius` that was given.
     """
     reader = SliceReader(preprocessor, seed=seed)
-    chosen, limit = _affordable(reader, config.memory_gib * 2**30, seed)
+    chosen, limit = _affordable(reader, config, seed)
     everything = len(chosen) == len(reader.particles)
     whole = everything and limit == preprocessor.config.max_radius
     consensus, blocks = _average(reader, config.mask_radius, keep=whole)
@@ -96,8 +97,8 @@ def fit_subspace(
         wanted=config.n_components,
         seed=seed,
     )
-    radii = stage_radii(reader.particles.box_px, limit)
-    for stage in search.run(radii if config.component_radius is None else [min(config.component_radius, limit)]):
+    given = config.component_radius
+    for stage in search.run(stage_radii(reader.particles.box_px, limit) if given is None else [given]):
         on_stage(stage)
     best = search.best()
 
@@ -120,6 +121,7 @@ def fit_subspace(
     components = components * (best.sizes[: len(components)] / size(components).clamp(min=1e-30))[:, None]
     subspace = LinearSubspace.of_components(consensus, components, lattice=lattice, noise=noise, max_radius=best.radius)
     latents = subspace.encode_residuals([matrices] if everything else residual_matrices(narrow, consensus))
+    remarks += _remarks_on_memory(reader, config, limit, best)
     remarks += remarks_on_components(subspace.z_dim, best.n_components) + remarks_on_offsets(latents)
     for remark in remarks:
         logger.warning(remark)
@@ -132,22 +134,51 @@ def fit_subspace(
     )
 
 
-def _affordable(reader: SliceReader, budget: float, seed: int) -> tuple[np.ndarray, float]:
-    """Positions of the particles whose statistics fit into a budget of bytes, and up to which radius."""
+def _affordable(reader: SliceReader, config: LinearConfig, seed: int) -> tuple[np.ndarray, float]:
+    """Positions of the particles whose statistics fit into the memory, and up to which radius."""
     k, images = len(reader.particles), reader.particles.n_images / len(reader.particles)
     highest = reader.preprocessor.config.max_radius
 
     def affordable(radius: float) -> int:
-        return int(budget / (BYTES_PER_POINT * images * max(reader.points_per_image(radius), 1)))
+        return int(config.memory_gib * 2**30 / _statistics_bytes(reader, radius, 1))
 
     if affordable(highest) >= k:
         return np.arange(k), highest
-    n = max(min(k, FEWEST_PARTICLES), affordable(highest))
-    radii = stage_radii(reader.particles.box_px, highest)
+    wanted, fewest = config.component_radius or highest, min(k, FEWEST_PARTICLES)
+    if config.component_radius is not None and affordable(wanted) < fewest:
+        raise ValueError(
+            f"Got component_radius {wanted:g} and memory_gib {config.memory_gib:g}, which hold statistics of "
+            f"{affordable(wanted)} particles of {images:.0f} images, expected at least {fewest}. Raise memory_gib to "
+            f"{_gib_for(reader, wanted, fewest):.2g}, or lower component_radius."
+        )
+    n = max(fewest, affordable(wanted))
+    radii = stage_radii(reader.particles.box_px, wanted)
     limit = max((r for r in radii if affordable(r) >= n), default=radii[0])
     n = max(min(n, affordable(limit)), min(k, 2))
     logger.info("the search sees %d of %d particles, up to %.3f cycles per pixel", n, k, limit)
     return np.sort(np.random.default_rng([seed, 1]).permutation(k)[:n]), limit
+
+
+def _statistics_bytes(reader: SliceReader, radius: float, n_particles: int) -> float:
+    """Memory of the statistics of so many particles of average size."""
+    images = reader.particles.n_images / len(reader.particles)
+    return BYTES_PER_POINT * images * max(reader.points_per_image(radius), 1) * n_particles
+
+
+def _gib_for(reader: SliceReader, radius: float, n_particles: int) -> float:
+    return 1.01 * _statistics_bytes(reader, radius, n_particles) / 2**30
+
+
+def _remarks_on_memory(reader: SliceReader, config: LinearConfig, limit: float, best: SearchStage) -> list[str]:
+    """That memory, not the data, ended the search at a low radius."""
+    highest = reader.preprocessor.config.max_radius
+    if config.component_radius is not None or limit >= highest or (best.radius < limit and best.n_components):
+        return []
+    needed = _gib_for(reader, highest, min(len(reader.particles), FEWEST_PARTICLES))
+    return [
+        f"memory_gib {config.memory_gib:g} let components be looked for up to {limit:.3f} cycles per pixel only, of "
+        f"{highest:g}: for finer ones raise it to {needed:.2g} (--memory-gib)"
+    ]
 
 
 def _average(

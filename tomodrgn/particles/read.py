@@ -25,6 +25,7 @@ from tomodrgn.particles.dialect import (
     unknown,
 )
 from tomodrgn.particles.image_series import read_image_series
+from tomodrgn.particles.kept_images import IMAGES_FILE, keep_listed_images
 from tomodrgn.particles.optimisation_set import read_optimisation_set
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
 from tomodrgn.particles.read_options import ReadOptions
@@ -267,6 +268,8 @@ def read_source(
     source = _load(path, tuple(Path(d) for d in dict.fromkeys([source_dir, *given])), options or ReadOptions())
     places = SearchPlaces(star_dirs=(source_dir,), datadir=source.datadir)
     particles = _read(source, places=places, check_stacks=check_stacks)
+    if (folder / IMAGES_FILE).is_file():
+        particles = keep_listed_images(particles, folder / IMAGES_FILE)
     return particles if box_px is None else particles.cropped_to(box_px)
 
 

@@ -15,6 +15,7 @@ from tomodrgn.io.atomic import refuse_existing
 from tomodrgn.io.cistem import write_cistem
 from tomodrgn.io.star import write_star
 from tomodrgn.particles.image_table import image_table
+from tomodrgn.particles.kept_images import IMAGES_FILE, write_kept_images
 from tomodrgn.particles.optimisation_set import parse_mask
 from tomodrgn.particles.own_files import refuse_own_files
 from tomodrgn.particles.particle_set import ParticleSet, SourceStar
@@ -184,7 +185,8 @@ def write_source(
     """Write the STAR text of a set into a folder, with the column `tomodrgnParticleId`, for `read_source`.
 
     The files are ``particles.star`` and, for an optimisation set, ``tomograms.star``, ``optimisation_set.star`` and
-    (RELION 5) ``tilt_series/<tomogram>.star``.
+    (RELION 5) ``tilt_series/<tomogram>.star``; and ``images.csv``, if images were taken out of particles whose stacks
+    hold visible images only: then the rows are those of whole particles.
 
     Raises
     ------
@@ -197,9 +199,15 @@ def write_source(
         ids = ids.join(columns)
     names = FOLDER_NAMES if particles.source.optimisation_set else ("particles.star",)
     if overwrite:
-        for stale in set(FOLDER_NAMES) - set(names):
+        for stale in {*FOLDER_NAMES, IMAGES_FILE}.difference(names):
             (folder / stale).unlink(missing_ok=True)
-    return _write(particles, folder, names, columns=ids, overwrite=overwrite, copy_tilt_series=True)
+    whole = not _can_be_cut(particles)
+    written = _write(particles, folder, names, columns=ids, overwrite=overwrite, copy_tilt_series=True, whole=whole)
+    if whole:
+        refuse_existing(folder / IMAGES_FILE, overwrite=overwrite)
+        write_kept_images(particles, folder / IMAGES_FILE)
+        written.append(folder / IMAGES_FILE)
+    return written
 
 
 def _write(
@@ -211,14 +219,15 @@ def _write(
     overwrite: bool,
     prefix: str = "",
     copy_tilt_series: bool = False,
+    whole: bool = False,
 ) -> list[Path]:
     """Write under the names of (optimisation set, particles, tomograms), or of (particles).
 
-    Where one of the files names another, `prefix` stands before that name.
+    Where one of the files names another, `prefix` stands before that name; `whole` is that of `kept_rows`.
     """
     source = particles.source
     blocks = dict(source.particles)
-    blocks[source.particles_block] = kept_rows(particles, columns)
+    blocks[source.particles_block] = kept_rows(particles, columns, whole=whole)
     tilt_files = _tilt_file_names(source) if copy_tilt_series else {}
     if not source.optimisation_set:
         files = {names[0]: blocks}
@@ -265,8 +274,23 @@ def _renamed(block: pd.DataFrame, names: tuple[str, ...], prefix: str) -> pd.Dat
     return renamed
 
 
-def kept_rows(particles: ParticleSet, columns: pd.DataFrame | None = None) -> pd.DataFrame:
+class UncutStackError(ValueError):
+    """Images were taken out of a particle whose stack holds visible images only."""
+
+
+def _can_be_cut(particles: ParticleSet) -> bool:
+    """Whether the rows of the source can say which images belong to this set."""
+    try:
+        kept_rows(particles)
+    except UncutStackError:
+        return False
+    return True
+
+
+def kept_rows(particles: ParticleSet, columns: pd.DataFrame | None = None, *, whole: bool = False) -> pd.DataFrame:
     """The rows of the source that belong to this set, in the order of the source, with masks and columns added.
+
+    With `whole` the masks stay as they are, those of whole particles.
 
     Raises
     ------
@@ -277,7 +301,7 @@ def kept_rows(particles: ParticleSet, columns: pd.DataFrame | None = None) -> pd
     rows, first = np.unique(particles.source_row, return_index=True)
     owner = particles.image_particle[first]
     kept = source.rows.iloc[rows]
-    if source.optimisation_set:
+    if source.optimisation_set and not whole:
         kept = _with_masks(kept, particles, owner)
     kept = _with_added(kept, particles, owner, columns)
     kept.attrs.update(source.rows.attrs)
@@ -331,7 +355,7 @@ def _with_masks(kept: pd.DataFrame, particles: ParticleSet, owner: np.ndarray) -
         path = particles.stack_paths[particles.stack_index[images][0]]
         if mrc.read_header(path).shape_zyx[0] != len(mask):
             first = str(particles.particle_id[owner[row]])
-            raise ValueError(
+            raise UncutStackError(
                 f"Got {len(changed)} particles without some of their images, first {first!r}, whose stack {path} holds "
                 "visible images only. Such a stack cannot be cut by rlnTomoVisibleFrames: keep or drop "
                 "whole particles, or write a table of images (as_images=True, --as-images)."

@@ -36,7 +36,7 @@ def default_device(device: str | None = None) -> torch.device:
     Raises
     ------
     ValueError
-        If CUDA is named and torch sees no such device.
+        If CUDA is named and torch sees no such device, or torch knows no device of that name.
     """
     if device not in (None, "auto"):
         if str(device).startswith("cuda") and not torch.cuda.is_available():
@@ -44,7 +44,10 @@ def default_device(device: str | None = None) -> torch.device:
                 f"Got accelerator {device!r}, but torch {torch.__version__} sees no CUDA device. Use 'cpu' or 'auto' "
                 "(--accelerator), or look whether nvidia-smi shows a device and torch was installed for CUDA."
             )
-        return torch.device(str(device))
+        try:
+            return torch.device(str(device))
+        except RuntimeError:
+            raise ValueError(f"Got device {device!r}, expected 'cpu', 'cuda' or 'auto'. Choose one of these.") from None
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -41,7 +41,7 @@ def embed_particles(
         Particles of the same field of view as the run's, with pixels as large as the run's or smaller: their images
         are Fourier-cropped to its box.
     epoch
-        Epoch whose weights are used; None is the last.
+        Epoch whose weights are used; None is the last. A linear run has epoch 1 only.
     device
         ``"cpu"`` or ``"cuda"``; None takes CUDA where it is there.
     fabric
@@ -51,9 +51,10 @@ def embed_particles(
     Raises
     ------
     ValueError
-        If the field of view differs from the run's, or the box on disk is smaller.
+        If the epoch is not on disk, the field of view differs from the run's, or the box on disk is smaller.
     """
     run = run if isinstance(run, Run) else Run.open(run)
+    run.epoch_folder(epoch)  # an error if it is not there
     particles = particles_at_box(run, particles)
     chosen = default_device(device) if fabric is None else fabric.device
     preprocessor = Preprocessor(particles, run.preprocess_config, scale=run.settings["scale"], device=chosen)

@@ -24,12 +24,14 @@ BATCH_PARTICLES = 16
 def held_out_tilts(particles: ParticleSet, fraction: float, seed: int) -> Bool[np.ndarray, " n"]:
     """For each image whether it is held out: this share of each particle's tilts, rounded down, at random.
 
-    A particle keeps at least one tilt. The choice depends on the seed and on the tilt counts alone.
+    Of a fraction above 0 it is at least one tilt of each particle that has two or more, and a particle keeps at least
+    one. The choice depends on the seed and on the tilt counts alone.
     """
     generator = np.random.default_rng([seed, 0x7E57])
     held = np.zeros(particles.n_images, dtype=bool)
     for first, count in zip(particles.offsets[:-1], particles.tilt_counts, strict=True):
-        held[first + generator.permutation(count)[: int(fraction * count)]] = True
+        fewest = int(fraction > 0 and count > 1)
+        held[first + generator.permutation(count)[: max(fewest, int(fraction * count))]] = True
     return held
 
 

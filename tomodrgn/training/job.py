@@ -105,18 +105,23 @@ class TrainingJob:
         The process, if this interpreter started it.
     found_pid
         Number of a process on this machine that was training this folder when the job was attached to it.
+    found_status
+        What status.json said when the job was attached: of a process that has yet to say something, the words of an
+        earlier one.
     """
 
     folder: Path
     command: str = ""
     process: subprocess.Popen | None = field(default=None, repr=False)
     found_pid: int | None = None
+    found_status: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def attach(cls, run: Path | str) -> TrainingJob:
         """The job of a run folder, whoever started it, running or not; the folder need not exist yet."""
-        holder = lock_holder(run)
-        return cls(folder=Path(run), found_pid=holder.pid if holder is not None and holder.is_here else None)
+        said, holder = Run(Path(run), {}).status, lock_holder(run)
+        pid = holder.pid if holder is not None and holder.is_here else None
+        return cls(folder=Path(run), found_pid=pid, found_status=said)
 
     @property
     def pid(self) -> int | None:
@@ -145,19 +150,20 @@ class TrainingJob:
     def state(self) -> str:
         """``none``, ``starting``, ``running``, ``stopped``, ``finished``, ``failed`` or ``interrupted``.
 
-        Interrupted is a process that ended without a word: killed, or the machine went down.
+        Interrupted is a process that ended without a word: killed, or the machine went down. None is a folder in which
+        nobody has trained.
         """
         status, running = self.status, self.running
         number = self.found_pid if self.process is None else self.process.pid
         # The words of an earlier process do not count while (or after) another one runs.
-        mine = number is None or status.get("pid") == number
-        said = str(status.get("state", "none")) if mine else "none"
+        newer = self.process is None and status != self.found_status
+        said = str(status.get("state", "none")) if number in (None, status.get("pid")) or newer else "none"
         if running:
             # Its last words come a little before its end.
             return "starting" if said == "none" else "running"
         if self.exit_code not in (None, 0) and said in ("none", "running"):
             return "interrupted" if (self.exit_code or 0) < 0 else "failed"
-        return "interrupted" if said == "running" else said
+        return "interrupted" if said == "running" or (said == "none" and self.found_pid is not None) else said
 
     def log(self, lines: int | None = None) -> str:
         """What the process printed: all of it, or the last lines."""
@@ -212,7 +218,8 @@ class TrainingJob:
             time.sleep(POLL_SECONDS)
         state = self.state
         if state in ("failed", "interrupted"):
-            raise RuntimeError(f"Got a training in {self.folder} that {self.failure()}. See {self.folder / LOG}.")
+            how = self.failure().rstrip().removesuffix(".")
+            raise RuntimeError(f"Got a training in {self.folder} that {how}. See {self.folder / LOG}.")
         return state
 
     def failure(self) -> str:

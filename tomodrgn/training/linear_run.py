@@ -95,12 +95,14 @@ def fit_linear(
         If the disk is full.
     ValueError
         If an option of `training` that does not apply is not at its default, as many components are asked for as there
-        are particles, CUDA is asked for where there is none, or fewer than two particles have images that are not
+        are particles, `component_radius` is beyond the frequencies of the images or needs more memory than is allowed,
+        CUDA is asked for where there is none, or fewer than two particles have images that are not
         constant.
     """
     model, preprocess, training = model or LinearConfig(), preprocess or PreprocessConfig(), training or TrainConfig()
     training = _used_options(training)
     _check_number(model, particles)
+    _check_radius(model, preprocess, particles)
     check_new_run(run, overwrite=overwrite)
     device = default_device(training.accelerator)
     with hold_run(run):
@@ -126,7 +128,21 @@ def fit_linear(
                 return opened
 
 
+def _check_radius(model: LinearConfig, preprocess: PreprocessConfig, particles: ParticleSet) -> None:
+    lowest, given = 1 / particles.box_px, model.component_radius
+    if given is not None and not lowest < given <= preprocess.max_radius:
+        raise ValueError(
+            f"Got component_radius {given:g} (--component-radius) for box {particles.box_px}, expected more than "
+            f"{lowest:.3g} and at most max_radius {preprocess.max_radius:g} cycles per pixel. Change or omit it."
+        )
+
+
 def _check_number(model: LinearConfig, particles: ParticleSet) -> None:
+    if len(particles) < 2:
+        raise ValueError(
+            f"Got {len(particles)} particle, expected at least two, as the linear model tells how they differ. Choose "
+            "more particles."
+        )
     if model.n_components is not None and model.n_components >= len(particles):
         raise ValueError(
             f"Got {model.n_components} components (--n-components, or --z-dim) for {len(particles)} particles of "

@@ -50,7 +50,11 @@ def create_run(
         not fit (`read_start`).
     """
     trained, _ = trained_tilts(particles, training)
-    start = read_start(training.start_from, particles, model) if training.start_from is not None else None
+    start = None
+    if training.start_from is not None:
+        start = read_start(training.start_from, particles, model)
+        # The same line must start the same run from any folder.
+        training = training.model_copy(update={"start_from": str(Path(training.start_from).resolve())})
     scale = start.scale if start is not None else estimate_scale(trained, preprocess, seed=training.seed)
     consensus = start.consensus if start is not None else None
     if model.consensus and consensus is None:

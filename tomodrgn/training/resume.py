@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +50,8 @@ def resumed_options(
     for given, kept in ((model, run.model_config), (preprocess, run.preprocess_config), (training, own)):
         for name in sorted(given.model_fields_set) if given is not None else ():
             came, wanted = getattr(given, name), getattr(kept, name, None)
+            if name == "start_from" and came is not None and wanted is not None:
+                came, wanted = str(Path(came).resolve()), str(Path(wanted).resolve())
             if name in FREE and not (name == "epochs" and came < wanted):
                 changes[name] = came
             elif came != wanted:

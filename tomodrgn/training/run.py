@@ -8,14 +8,17 @@ The folder, version 1::
                      (box_px is that of training, to which images are Fourier-cropped)
     particles.star   exactly the particles used, every source column, and tomodrgnParticleId
                      (an optimisation set adds tomograms.star and optimisation_set.star)
+    images.csv       the images used of each particle, where its STAR file cannot say so (stacks of visible images)
     consensus.mrc    average of the particles, in units of the scaled images, from which the decoder counts differences
     components.mrcs  maps (one after another) that the decoder adds in proportion to the latent coordinates
     subspace.safetensors   in place of components.mrcs the linear subspace that the model started from, if it did
-    history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds
+    history.csv      epoch, split, reconstruction, kl, total, beta, learning_rate, seconds; losses of an autoencoder are
+                     means over the frequencies of all images (a divergence in nats over as many), those of a linear
+                     run nats a particle
     search.csv       of a linear run: how well held-out tilts were predicted at each radius by each number of components
     status.json      what the training process is doing: state, pid, host, epoch, batch, batches, time
     training.lock    while a process trains: which one (see training/lock.py)
-    log.txt          what the training process printed
+    log.txt          what the training process printed, and its warnings
     epochs/0001/     weights.safetensors, latents.npz (particle_id, mu, logvar [, covariance]); epochs count from 1
     training_state/  0001.safetensors: the optimiser after that epoch; with the weights of the same epoch and the seed
                      this is all that a resumed training needs, as every random draw is seeded by (seed, epoch);
@@ -54,7 +57,6 @@ from tomodrgn.io.atomic import replacing
 from tomodrgn.particles.latents import Latents
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.particles.read import read_source, write_source
-from tomodrgn.particles.write_back import kept_rows
 from tomodrgn.training import run_files
 from tomodrgn.training.lock import LOCK
 from tomodrgn.training.particle_table import particle_table
@@ -99,12 +101,9 @@ class Run:
         ------
         FileExistsError
             If the folder holds a run (and `overwrite` is False), or files that are not a run.
-        ValueError
-            If images were taken out of particles whose stacks cannot be cut; nothing is removed then.
         """
         folder = Path(folder)
         check_new_run(folder, overwrite=overwrite)
-        kept_rows(particles)  # if that part of the file cannot be written, an earlier run stays
         _clear(folder)
         source = particles.source
         settings = {
@@ -305,7 +304,8 @@ class Run:
         """One row a particle, indexed by particle_id: every STAR column, the latents of an epoch, and the analysis.
 
         Of the analysis come the columns of every CSV file in its folder that has one row a particle; a name that is
-        taken gets that of the file before it. Particles that such a file does not have get NaN.
+        taken gets that of the file before it. Particles that such a file does not have get NaN. Components, clusters,
+        outliers and occupancies are left out if the epoch that was analyzed is not that of the latents.
         """
         return particle_table(self, epoch)
 
