@@ -131,6 +131,7 @@ notebooks_are_stripped() {
 notebooks_run() { # in a copy, as `tomodrgn lab` makes it; with --overwrite outputs are kept, to be looked at for warnings
     [ "${#notebooks[@]}" -eq 0 ] && echo "no notebooks" && return 0
     mkdir "$log/copy" && cp notebooks/*.ipynb notebooks/*.md "$log/copy" || return 1
+    "$python" tests/solution_cells.py "$log"/copy/*.ipynb || return 1
     (cd "$log/copy" && "$python" -m pytest --nbmake --overwrite --nbmake-timeout=600 --durations=0 -c "$OLDPWD/pyproject.toml" \
         --rootdir . ./*.ipynb) 2>&1 | tee "$log/notebooks" || return 1
     "$python" tests/quiet_notebooks.py "$log"/copy/*.ipynb

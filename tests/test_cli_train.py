@@ -32,9 +32,14 @@ def test_listed_particles_and_early_tilts_are_trained_on_and_kept_by_the_run(tmp
         rows = slice(particles.offsets[own[name]], particles.offsets[own[name] + 1])
         lowest = np.sort(particles.dose_e_per_angst2[rows])[:tilts]
         np.testing.assert_allclose(np.sort(run.particles.dose_e_per_angst2[first:end]), lowest, rtol=1e-5)
-    assert run_command([*command, "--epochs", "2", "--resume"]) == 2
+    assert run_command([*command, "--first", "4", "--epochs", "2", "--resume"]) == 2
     assert run_command([*command, *choice, "--epochs", "2", "--resume"]) == 0
-    assert td.Run.open(run.folder).epochs == [1, 2]
+    # Nothing chosen: those of the run, as when a job resumes it.
+    assert run_command([*command, "--epochs", "3", "--resume"]) == 0
+    again = td.Run.open(run.folder)
+    assert again.epochs == [1, 2, 3]
+    assert again.latents().particle_id.tolist() == wanted
+    assert (again.folder / "log.txt").read_text().count("Going on with the 5 particles") == 1
 
 
 def test_part_of_the_tilts_of_stacks_that_cannot_be_cut(tmp_path):
@@ -50,8 +55,8 @@ def test_part_of_the_tilts_of_stacks_that_cannot_be_cut(tmp_path):
     doses = np.split(particles.dose_e_per_angst2, particles.offsets[1:-1])
     lowest = [np.sort(dose)[:2] for dose in doses]
     np.testing.assert_allclose(np.sort(run.particles.dose_e_per_angst2.reshape(4, 2), axis=1), lowest)
-    assert run_command([*command, "--epochs", "2", "--resume"]) == 2
-    assert run_command([*command, "--tilts", "0:2", "--epochs", "2", "--resume"]) == 0
+    assert run_command([*command, "--tilts", "0:3", "--epochs", "2", "--resume"]) == 0
+    assert run_command([*command, "--tilts", "0:1", "--epochs", "2", "--resume"]) == 2
     assert td.Run.open(run.folder).epochs == [1, 2]
     listed = (run.folder / "images.csv").read_text()
     (run.folder / "images.csv").write_text(listed.replace(listed.split(",")[-1].strip(), "1 77"))

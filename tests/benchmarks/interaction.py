@@ -3,8 +3,9 @@
     python tests/benchmarks/interaction.py [--particles 25000 200000 500000] [--boxes 32 64 128] [--out FILE]
 
 The lasso and the colours are those of a LatentExplorer of a run with so many particles (a small linear run whose table
-and latents are repeated with other names and a little noise). The click is on a point of a run of 40 particles, linear
-or VAE with the decoder of the defaults. Seconds are the least of three.
+and latents are repeated with other names and a little noise). The click is told to the explorer in Python, as its
+message would (a browser test presses the mouse), in a run of 40 particles, linear or VAE with the decoder of the
+defaults. Seconds are the least of three.
 """
 
 from __future__ import annotations

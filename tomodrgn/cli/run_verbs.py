@@ -57,7 +57,7 @@ def train(
         own, --z-dim (its number of components), --seed, --accelerator and those of the preprocessing.
     resume
         Go on with the run folder where it was stopped (after the last finished epoch if it was killed), with the same
-        images and options; --epochs may be raised.
+        images, also of a file that holds more, and the same options; --epochs may be raised.
     overwrite
         Replace a run that is there already.
     """
@@ -81,8 +81,11 @@ def train(
                 )
             log.last_line(fit_line(fitted))
             return
+        from tomodrgn.training.resume import images_of_run
+        from tomodrgn.training.run import Run
         from tomodrgn.training.train import train as train_run
 
+        used = images_of_run(Run.open(run), used) if resume else used
         with ProgressBar("training", log) as progress:
             finished = train_run(
                 used,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from tomodrgn.config import PreprocessConfig, TrainConfig, VaeConfig
 from tomodrgn.particles.particle_set import ParticleSet
 from tomodrgn.training.run import Run
 
-__all__ = ["FREE", "check_same_particles", "resumed_options"]
+__all__ = ["FREE", "check_same_particles", "images_of_run", "resumed_options"]
+
+logger = logging.getLogger(__name__)
 
 # Options that may change from one part of a training to the next: where it is computed, not what.
 FREE = ("epochs", "accelerator", "devices", "num_nodes", "points_per_chunk", "cache_gib", "cache_dir")
@@ -63,6 +67,29 @@ def resumed_options(
         )
     machine = training if training is not None else TrainConfig()
     return own.model_copy(update={**changes, "devices": machine.devices, "num_nodes": machine.num_nodes})
+
+
+def images_of_run(run: Run, particles: ParticleSet) -> ParticleSet:
+    """The images of a set that a run was started with, if it holds all of them and others; otherwise the set itself.
+
+    An image is known by its particle, its stack and its place there.
+    """
+    if particles.stack_box_px != run.settings["source"]["stack_box_px"]:
+        return particles
+    own = run.particles
+    keep = _image_names(particles).isin(_image_names(own))
+    if keep.all() or keep.sum() != own.n_images:
+        return particles
+    logger.warning(
+        "Going on with the %d particles, %d images, that run %s was started with, of %d, %d in %s.", len(own),
+        own.n_images, run.folder, len(particles), particles.n_images, particles.source.path,
+    )  # fmt: skip
+    return particles.subset_images(keep)
+
+
+def _image_names(particles: ParticleSet) -> pd.MultiIndex:
+    names = particles.particle_id[particles.image_particle], _stack_names(particles), particles.slice_index
+    return pd.MultiIndex.from_arrays(names)
 
 
 def check_same_particles(run: Run, particles: ParticleSet) -> None:
