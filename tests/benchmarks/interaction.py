@@ -169,6 +169,7 @@ def main() -> None:
                 view = opened(many(linear, work / f"many-{n}", n), maps=False)
                 renderer = view.page.evaluate(RENDERER)
                 scatter.append(measure_scatter(view, n))
+                print(scatter[-1], flush=True)
                 view.page.context.close()
             for box in options.boxes:
                 data = td.simulate_particles(work / f"data-{box}", n_particles=40, n_tilts=5, snr=0.5, box_px=box)
@@ -186,6 +187,7 @@ def main() -> None:
                     view = opened(run.folder, maps=True)
                     view.ask(f"setattr(explorer.maps, 'box_px', {box})")
                     clicks.append(measure_click(view, model, box))
+                    print(clicks[-1], flush=True)
                     view.page.context.close()
     print(f"{machine()}; renderer of the browser: {renderer}")
     for rows in (scatter, clicks):
