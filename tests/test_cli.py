@@ -198,8 +198,8 @@ def test_existing_output_is_kept(small_particles, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "existing"),
     [
-        (["embed", "nowhere", "PARTICLES", "OUT"], ""),
-        (["generate", "nowhere", "OUT", "--kmeans", "2"], "volumes.csv"),
+        (["embed", "RUN", "nowhere.star", "OUT"], ""),
+        (["generate", "RUN", "OUT", "--particle-ids", "nowhere.csv"], "volumes.csv"),
         (["backproject", "nowhere.star", "OUT"], "fsc.csv"),
         (["train", "PARTICLES", "OUT"], "notes.txt"),
     ],
@@ -208,11 +208,13 @@ def test_existing_output_is_refused_before_the_work(
     small_particles, tmp_path, capsys, monkeypatch, arguments, existing
 ):
     monkeypatch.setattr("tomodrgn.training.new_run.estimate_scale", lambda *_, **__: pytest.fail("work was begun"))
+    if "RUN" in arguments:
+        td.fit_linear(small_particles, tmp_path / "run", td.LinearConfig(n_components=1))
     out = tmp_path / "out"
     path = out / existing if existing else out
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
-    names = {"PARTICLES": small_particles.source.path, "OUT": out}
+    names = {"PARTICLES": small_particles.source.path, "OUT": out, "RUN": tmp_path / "run"}
     code, error = fails(capsys, *(names.get(a, a) for a in arguments))
     assert (code, path.read_text()) == (2, "mine")
     assert str(out) in error
