@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -48,7 +49,8 @@ class RunLog(logging.Handler):
         self._begun, self._speaks = True, is_first_process()
         self._writes = self._speaks and not _is_output(self._path)
         if self._writes and not self._add:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
         self._write()
 
     def line(self, text: str) -> None:
@@ -71,7 +73,8 @@ class RunLog(logging.Handler):
     def _write(self) -> None:
         lines, self._waiting = self._waiting, []
         if lines and self._writes:
-            with self._path.open("a", encoding="utf-8") as file:
+            # A full disk is told by the training itself, and a log is not worth ending one.
+            with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in lines)
 
 

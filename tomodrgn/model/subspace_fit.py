@@ -166,7 +166,8 @@ def _statistics_bytes(reader: SliceReader, radius: float, n_particles: int) -> f
 
 
 def _gib_for(reader: SliceReader, radius: float, n_particles: int) -> float:
-    return 1.01 * _statistics_bytes(reader, radius, n_particles) / 2**30
+    """Memory that is enough, also when it is told with two digits, which may round it down by 5 %."""
+    return 1.06 * _statistics_bytes(reader, radius, n_particles) / 2**30
 
 
 def _remarks_on_memory(reader: SliceReader, config: LinearConfig, limit: float, best: SearchStage) -> list[str]:

@@ -35,7 +35,7 @@ def keep_listed_images(particles: ParticleSet, path: Path) -> ParticleSet:
         table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("particle_id")
         listed = {name: np.array(text.split(), dtype=np.int64) for name, text in table["images"].items()}
         wanted = [listed[name] for name in particles.particle_id.tolist()]
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"Got {path}, expected columns particle_id and images with a row for each particle ({error}). Restore it."
         ) from error
