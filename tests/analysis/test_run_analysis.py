@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from playwright.sync_api import sync_playwright
 import tomodrgn as td
 from tests.analysis.planted import SEEDS
 from tomodrgn.analysis.latent_space import adjusted_rand_index
+from tomodrgn.analysis.mapback import too_many_maps
 from tomodrgn.analysis.run_analysis import analyze_run
 from tomodrgn.cli import run_command
 from tomodrgn.imaging.grid import soft_spherical_mask
@@ -70,6 +72,10 @@ def test_both_kinds_of_run_are_analyzed_alike(kind, request, tmp_path):
     space = found.map_space.coordinates
     assert (space["cluster"] == found.particles["cluster"].loc[space["particle_id"]].to_numpy()).all()
     assert space["PC1"].groupby(space["cluster"]).std().max() < 0.5 * space["PC1"].std()
+    assert adjusted_rand_index(space["cluster"], space["map_cluster"]) > 0.9
+    assert list(found.cluster_methods.index) == ["Gaussian mixture", "HDBSCAN", "Leiden"]
+    assert found.cluster_methods["agreement"].min() > 0.5
+    assert found.cluster_methods.loc["HDBSCAN", "n_clusters"] == 3
     assert found.tilt_halves.loc["z1", "reliability"] > 0.8
     assert len(found.epochs.table) == {"linear": 1, "vae": 3}[kind]
     again = analyze_run(run)
@@ -298,6 +304,27 @@ def test_without_positions_there_are_no_neighbours(linear, tmp_path):
     assert "Distances of neighbours" not in page.read_text(encoding="utf-8")
     with pytest.raises(FileExistsError):
         write_run_report(found, page)
+
+
+def test_maps_of_the_clusters_are_placed_where_the_particles_have_positions(tmp_path, monkeypatch):
+    options = {"box_px": 16, "n_states": 2, "mass_difference": 0.3, "snr": 0.3, "n_tomograms": 2, "seed": 0}
+    particles = td.simulate_particles(tmp_path / "data", dialect="warptools", n_particles=40, n_tilts=8, **options)
+    run = td.fit_linear(particles, tmp_path / "run", model=td.LinearConfig(n_components=2))
+    found = analyze_run(run, n_clusters=2)
+    folder = found.save() / "mapback"
+    placed = pd.read_csv(folder / "placements.csv", index_col="particle_id")
+    assert (placed["label"] == found.particles["cluster"].loc[placed.index]).all()
+    assert len(placed) == 40
+    scripts = sorted(folder.glob("*.cxc"))
+    assert len(scripts) == 2
+    page = write_run_report(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "analysis/mapback" in page
+    (folder / "mine.txt").write_text("mine")
+    monkeypatch.setattr("tomodrgn.analysis.run_analysis.too_many_maps", partial(too_many_maps, max_maps=5))
+    found = analyze_run(run, n_clusters=2)
+    assert any(note.startswith("maps placed in the tomograms: Got 20 particles") for note in found.notes)
+    found.save(overwrite=True)
+    assert not list(folder.glob("*.cxc"))
 
 
 def test_validate_verb(linear, tmp_path, capsys):

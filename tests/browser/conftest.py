@@ -46,8 +46,8 @@ def show_notebook(lab_url: tuple[str, Path], browser: Browser, tmp_path: Path):
     shots = Path(os.environ.get("TOMODRGN_SCREENSHOTS", tmp_path))
     contexts = []
 
-    def opened(notebook: nbformat.NotebookNode, name: str) -> Notebook:
-        view = open_in_lab(browser, lab_url, notebook, name=name, shots=shots)
+    def opened(notebook: nbformat.NotebookNode, name: str, script: str = "") -> Notebook:
+        view = open_in_lab(browser, lab_url, notebook, name=name, shots=shots, script=script)
         contexts.append(view.page.context)
         return view
 
@@ -73,8 +73,8 @@ def open_notebook(show_notebook):
 def open_cells(show_notebook):
     """Opens a notebook of the given code cells, runs them all, and has their widgets on the page."""
 
-    def opened(*cells: str, seconds: float = 120) -> Notebook:
-        view = show_notebook(cells_notebook(*cells), "cells.ipynb")
+    def opened(*cells: str, seconds: float = 120, script: str = "") -> Notebook:
+        view = show_notebook(cells_notebook(*cells), "cells.ipynb", script)
         view.run_cells(0, len(cells) - 1, seconds)
         return view
 

@@ -28,6 +28,12 @@ CHROMIUM_FLAGS = [
     "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
 ]  # fmt: skip
 START_SECONDS = 120
+NO_FAULTS = (
+    # The canvas of jupyter-scatter, where drawing takes longer than what changes it.
+    "Ignoring draw call as the previous draw call has not yet finished",
+    # anywidget of a widget that is late on a slow page: it is brought back, as test_slow_page.py shows.
+    "[anywidget] Failed to initialize model.",
+)
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 
 
@@ -109,8 +115,7 @@ class Notebook:
         self.page.on("pageerror", lambda error: self._hear(str(error)))
 
     def _hear(self, text: str) -> None:
-        # The canvas of jupyter-scatter remarks on drawing that takes longer than what changes it: no fault of a view.
-        if "Ignoring draw call as the previous draw call has not yet finished" not in text:
+        if not any(remark in text for remark in NO_FAULTS):
             self.console.append(text)
 
     def open(self, url: str) -> None:
@@ -224,14 +229,24 @@ def cells_notebook(*cells: str) -> nbformat.NotebookNode:
 
 
 def open_in_lab(
-    browser: Browser, place: tuple[str, Path], notebook: nbformat.NotebookNode, *, name: str, shots: Path
+    browser: Browser,
+    place: tuple[str, Path],
+    notebook: nbformat.NotebookNode,
+    *,
+    name: str,
+    shots: Path,
+    script: str = "",
 ) -> Notebook:
-    """Open a notebook in a window of its own; `place` is the address of a JupyterLab and the folder it serves."""
+    """Open a notebook in a window of its own; `place` is the address of a JupyterLab and the folder it serves.
+
+    The page runs `script` before any other.
+    """
     address, served = place
     folder = served / f"{len(list(served.iterdir())):02d}"
     folder.mkdir()
     nbformat.write(notebook, folder / name)
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.add_init_script(script)
     view = Notebook(context.new_page(), folder, shots)
     view.guard(address)
     view.open(f"{address}/lab/tree/{folder.name}/{name}?reset")

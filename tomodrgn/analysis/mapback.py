@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -32,9 +32,10 @@ from tomodrgn.training.run import Run
 from tomodrgn.volumes.generate import generate_volumes
 from tomodrgn.volumes.volume_stack import VolumeStack
 
-__all__ = ["MapBack", "map_back"]
+__all__ = ["MapBack", "map_back", "too_many_maps"]
 
 logger = logging.getLogger(__name__)
+MOST_MAPS = 500  # of a script
 MARKER_RADIUS = 0.15  # of the box
 ENDINGS = ("", "_particles", "_tomograms")  # of the files that an optimisation set is written to
 Maps = Literal["one", "class", "particle"]
@@ -85,7 +86,7 @@ def map_back(
     epoch: int | None = None,
     box_px: int | None = None,
     level_sigma: float = 3.0,
-    max_maps: int = 500,
+    max_maps: int = MOST_MAPS,
     overwrite: bool = False,
     device: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
@@ -153,7 +154,8 @@ def map_back(
         raise KeyError(f"Got column {colour_by!r} for the colours, expected one of the run's table: {near}, ...")
     rgb = column_rgb(classes if colour_by is None else table[colour_by])
     rows = tomogram_rows(found)
-    _refuse_many(found, rows, max_maps)
+    if too_many := too_many_maps(found, max_maps):
+        raise ValueError(too_many)
     latents = run.latents(epoch).aligned_to(found.particle_id)
     tell(f"decoding maps for {len(found)} particles ...")
     box, texts = min(run.settings["box_px"], 64) if box_px is None else box_px, classes.astype(str)
@@ -173,8 +175,7 @@ def map_back(
         hands=hands,
         scripts=[folder / f"{name}.cxc" for name in _file_names(found, rows)],
     )
-    members = {f"tomograms/{s.stem}": found.particle_id[part] for part, s in zip(rows, placed.scripts, strict=True)}
-    members |= {f"classes/{name}": classes.index[texts == text] for text, name in _class_names(texts).items()}
+    members = _groups(placed, found, rows, texts)
     _refuse_there([*placed.scripts, *(folder / f"{name}.star" for name in members)], overwrite=overwrite)
     tell("writing ...")
     stack.save(folder / "maps", overwrite=overwrite)
@@ -186,6 +187,15 @@ def map_back(
     with replacing(folder / "placements.csv", overwrite=overwrite) as temporary:
         placed.table.to_csv(temporary)
     return placed
+
+
+def _groups(placed: MapBack, positions: Positions, rows: list[np.ndarray], classes: pd.Series) -> dict[str, Any]:
+    """Particles of each tomogram and of each class, by the name of their file."""
+    names = [f"tomograms/{script.stem}" for script in placed.scripts]
+    of_tomograms = {name: positions.particle_id[part] for name, part in zip(names, rows, strict=True)}
+    return of_tomograms | {
+        f"classes/{name}": classes.index[classes == text] for text, name in _class_names(classes).items()
+    }
 
 
 def _refuse_there(paths: list[Path], *, overwrite: bool) -> None:
@@ -255,13 +265,15 @@ def _classes(run: Run, ids: np.ndarray, labels: pd.Series | None) -> pd.Series:
     return labels.loc[index].rename("class")
 
 
-def _refuse_many(positions: Positions, rows: list[np.ndarray], max_maps: int) -> None:
-    most = max(rows, key=len)
-    if len(most) > max_maps:
-        raise ValueError(
-            f"Got {len(most)} particles in tomogram {positions.tomogram[most[0]]}, expected {max_maps} at most for a "
-            "script that stays usable. Choose particles (particle_ids, --particle-ids), or raise max_maps (--max-maps)."
-        )
+def too_many_maps(positions: Positions, max_maps: int = MOST_MAPS) -> str:
+    """What is wrong where a tomogram has more particles than a script that stays usable opens; empty where none has."""
+    most = max(tomogram_rows(positions), key=len)
+    if len(most) <= max_maps:
+        return ""
+    return (
+        f"Got {len(most)} particles in tomogram {positions.tomogram[most[0]]}, expected {max_maps} at most for a "
+        "script that stays usable. Choose particles (particle_ids, --particle-ids), or raise max_maps (--max-maps)."
+    )
 
 
 def _points(latents: Latents, classes: pd.Series, maps: Maps) -> tuple[pd.DataFrame, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ import pandas as pd
 
 from tomodrgn import __version__
 from tomodrgn.analysis import run_steps as steps
+from tomodrgn.analysis.analysis_files import LOCAL_RESOLUTION, MAPBACK, refuse_analyzed, remove_earlier
 from tomodrgn.analysis.associations import associate_columns
 from tomodrgn.analysis.convergence import EpochComparison, compare_epochs, compare_tilt_halves
 from tomodrgn.analysis.enrichment import enrich_in_tomograms
 from tomodrgn.analysis.landscape import VolumeComponents
 from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
+from tomodrgn.analysis.mapback import map_back, too_many_maps
 from tomodrgn.analysis.occupancy import occupied_shares
 from tomodrgn.analysis.outliers import score_outliers
 from tomodrgn.analysis.paths import traverse_latents
@@ -37,13 +38,6 @@ from tomodrgn.volumes.volume_stack import VolumeStack
 
 __all__ = ["RunAnalysis", "analyze_run"]
 
-TABLES = (
-    "embedding", "clusters", "outliers", "occupancy", "occupancy_shares", "cluster_numbers", "cluster_centres", "path",
-    "map_space", "associations", "tomograms", "epochs", "epoch_fsc", "tilt_halves", "half_map_fsc", "pair_distances",
-    "recurrent_pairs", "class_neighbours",
-)  # fmt: skip
-MAPS = ("clusters", "path", "pc1", "pc2", "map_components")
-LOCAL_RESOLUTION = "local_resolution.mrc"
 OCCUPANCY_BOX = 32
 TRAVERSAL_POINTS = 5
 
@@ -61,6 +55,8 @@ class RunAnalysis:
         `occupancy_<mask>`.
     cluster_numbers
         Index n_clusters: `bic`, `best` (of Gaussian mixtures) and `stability` (of k-means).
+    cluster_methods
+        Of `compare_methods`: what other methods find.
     centres
         The clusters and the particle nearest to the mean of each; see `cluster_centres`.
     maps
@@ -87,6 +83,7 @@ class RunAnalysis:
     seed: int
     particles: pd.DataFrame
     cluster_numbers: pd.DataFrame
+    cluster_methods: pd.DataFrame
     centres: pd.DataFrame
     maps: dict[str, VolumeStack]
     path: pd.DataFrame | None
@@ -113,7 +110,8 @@ class RunAnalysis:
     def save(self, *, overwrite: bool = False) -> Path:
         """Write tables to ``RUN/analysis`` and maps to ``RUN/volumes``; the folder of the tables.
 
-        Tables with one row a particle are thereby part of `Run.table`.
+        Tables with one row a particle are thereby part of `Run.table`. Where the particles have positions, the maps of
+        their clusters are placed in the tomograms: ``RUN/analysis/mapback``, see `map_back`.
 
         Raises
         ------
@@ -122,7 +120,7 @@ class RunAnalysis:
         """
         folder = self.run.folder / "analysis"
         refuse_analyzed(self.run, overwrite=overwrite)
-        _remove_earlier(self.run)
+        remove_earlier(self.run)
         folder.mkdir(exist_ok=True)
         for name, table in self._tables().items():
             with replacing(folder / f"{name}.csv") as temporary:
@@ -134,9 +132,19 @@ class RunAnalysis:
         if self.resolution is not None:
             local, path = self.resolution, folder / "validation" / LOCAL_RESOLUTION
             write_volume(path, np.nan_to_num(local.local_angst), local.voxel_size_angst)
+        if self.placed is not None:
+            clusters = self.particles["cluster"]
+            map_back(self.run, folder / MAPBACK, positions=self.placed, labels=clusters, epoch=self.epoch)
         with replacing(folder / ANALYSIS_FILE) as temporary:
             temporary.write_text(json.dumps(self._settings(), indent=2) + "\n", encoding="utf-8")
         return folder
+
+    @property
+    def placed(self) -> Positions | None:
+        """Where the maps of the clusters are placed; None where that is not known, or a tomogram has too many."""
+        if self.neighbours is None or too_many_maps(self.neighbours.positions):
+            return None
+        return self.neighbours.positions
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         """Tables by the name of their file; those of `TABLES` that were made."""
@@ -148,6 +156,7 @@ class RunAnalysis:
             "occupancy": self.particles.filter(regex="^occupancy_"),
             "occupancy_shares": self.occupancy_shares,
             "cluster_numbers": self.cluster_numbers,
+            "cluster_methods": self.cluster_methods,
             "cluster_centres": self.centres.rename_axis("map"),
             "path": None if self.path is None else self.path.rename_axis("point"),
             "map_space": None if self.map_space is None else self.map_space.coordinates.rename_axis("map"),
@@ -174,43 +183,6 @@ class RunAnalysis:
             "warnings": self.warnings,
             "notes": list(self.notes),
         }
-
-
-def refuse_analyzed(run: Run, *, overwrite: bool) -> None:
-    """Refuse a run that has been analyzed, or has other files where those of an analysis would be.
-
-    Raises
-    ------
-    FileExistsError
-        If it has, and `overwrite` is False.
-    """
-    there = [path for path in _own_paths(run) if path.exists()]
-    if there and not overwrite:
-        raise FileExistsError(
-            f"Got run {run.folder}, which has an analysis already ({there[0].relative_to(run.folder)} is there). Pass "
-            "overwrite=True (--overwrite) to replace it."
-        )
-
-
-def _own_paths(run: Run) -> list[Path]:
-    """All that an analysis may write."""
-    tables = [run.folder / "analysis" / name for name in (ANALYSIS_FILE, *(f"{name}.csv" for name in TABLES))]
-    volumes = [run.folder / "volumes" / name / "volumes.csv" for name in MAPS]
-    checked = [run.folder / "analysis" / "validation" / name for name in ("verdict.txt", LOCAL_RESOLUTION)]
-    return [*tables, *checked, *volumes]
-
-
-def _remove_earlier(run: Run) -> None:
-    """Take away the files of an earlier analysis, so that none of them passes for one of this."""
-    for table in (run.folder / "volumes" / name / "volumes.csv" for name in MAPS):
-        files = pd.read_csv(table, dtype=str)["file"] if table.is_file() else ()
-        for name in files:
-            if name == Path(name).name:
-                (table.parent / name).unlink(missing_ok=True)
-    for part in ("selected", "others", "decoded"):
-        shutil.rmtree(run.folder / "analysis" / "validation" / part, ignore_errors=True)
-    for path in (*_own_paths(run), run.folder / "analysis" / "validation" / "fsc.csv"):
-        path.unlink(missing_ok=True)
 
 
 def analyze_run(
@@ -270,13 +242,14 @@ def analyze_run(
         clusters = cluster_latents(
             latents, _default_number(latents, numbers) if n_clusters is None else n_clusters, seed=seed
         )
+        methods = steps.compare_methods(latents, clusters, seed)
         centres = cluster_centres(latents, clusters)
         tell(f"maps: {len(centres)} clusters, paths and an ensemble ...")
         path = steps.path_between_clusters(latents, centres, notes)
         points = {"clusters": centres} | ({} if path is None else {"path": path}) | _traversals(latents)
         maps = {name: generate_volumes(run, table, epoch=number, device=device) for name, table in points.items()}
         ensemble = steps.decode_ensemble(run, latents, epoch=number, seed=seed, device=device)
-        space = steps.map_landscape(ensemble, clusters, notes)
+        space = steps.map_landscape(ensemble, clusters, notes, seed=seed)
         if space is not None:
             maps["map_components"] = _as_stack(space, ensemble.voxel_size_angst)
         per_particle, shares = score_outliers(latents).assign(cluster=clusters), None
@@ -301,6 +274,7 @@ def analyze_run(
             seed=seed,
             particles=embedding().join(per_particle),  # waited for last, as it is made beside
             cluster_numbers=numbers,
+            cluster_methods=methods,
             centres=centres,
             maps=maps,
             path=path,
@@ -373,6 +347,8 @@ def _neighbours(
             notes.append("neighbours: the particles of the run have no positions in their tomograms (--positions FILE)")
             return None
     matched = positions.aligned_to(particles).positions
+    if too_many := too_many_maps(matched):
+        notes.append(f"maps placed in the tomograms: {too_many}")
     box_angst = particles.box_px * particles.pixel_size_angst
     return RunNeighbours.of(matched, clusters, box_angst=box_angst, seed=seed)
 

@@ -12,10 +12,16 @@ import pandas as pd
 import torch
 from jaxtyping import Float32
 
-from tomodrgn.analysis.clusters import cluster_stability, mixture_bic
+from tomodrgn.analysis.clusters import (
+    cluster_stability,
+    density_clusters,
+    graph_clusters,
+    mixture_bic,
+    mixture_clusters,
+)
 from tomodrgn.analysis.enrichment import enrich_around_classes
 from tomodrgn.analysis.landscape import VolumeComponents, reduce_volumes
-from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents, reduce_latents
+from tomodrgn.analysis.latent_space import adjusted_rand_index, cluster_centres, cluster_latents, reduce_latents
 from tomodrgn.analysis.neighbourhood import pair_distances, recurrent_pairs
 from tomodrgn.analysis.occupancy import region_occupancy
 from tomodrgn.analysis.paths import graph_path, straight_path
@@ -81,6 +87,29 @@ def count_clusters(latents: Latents, seed: int) -> pd.DataFrame:
     table = mixture_bic(some, range(1, most + 1), seed=seed)
     table["stability"] = cluster_stability(some, range(2, most + 1), seed=seed)["stability"] if most > 1 else np.nan
     return table
+
+
+def compare_methods(latents: Latents, clusters: pd.Series, seed: int) -> pd.DataFrame:
+    """Whether other methods find the same groups, by 5,000 particles at most.
+
+    Returns
+    -------
+    Index method (Gaussian mixture, HDBSCAN, Leiden): `n_clusters`, `noise` (share of the particles in none) and
+    `agreement` with `clusters`, the adjusted Rand index of those that are in one.
+    """
+    some = _some_of(latents, COUNTED_PARTICLES, seed)
+    found = {
+        "Gaussian mixture": mixture_clusters(some, clusters.nunique(), seed=seed)["cluster"],
+        "HDBSCAN": density_clusters(some)["cluster"],
+        "Leiden": graph_clusters(some, seed=seed),
+    }
+    rows = {}
+    for method, labels in found.items():
+        inside = labels[labels >= 0]
+        agreement = adjusted_rand_index(inside, clusters.loc[inside.index]) if len(inside) else float("nan")
+        rows[method] = (inside.nunique(), 1 - len(inside) / len(labels), agreement)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["n_clusters", "noise", "agreement"])
+    return table.rename_axis("method")
 
 
 def particle_columns(particles: ParticleSet) -> pd.DataFrame:
@@ -156,10 +185,13 @@ def decode_ensemble(
     return generate_volumes(run, points, epoch=epoch, box_px=box, device=device)
 
 
-def map_landscape(ensemble: VolumeStack, clusters: pd.Series, notes: list[str]) -> VolumeComponents | None:
+def map_landscape(
+    ensemble: VolumeStack, clusters: pd.Series, notes: list[str], *, seed: int = 0
+) -> VolumeComponents | None:
     """Principal components of an ensemble about its density; None where its maps do not differ.
 
-    Coordinates are named by map; the column `cluster` is that of the particle each was decoded at.
+    Coordinates are named by map; the column `cluster` is that of the particle each was decoded at, `map_cluster` that
+    of k-means among the maps, with as many clusters.
     """
     if len(ensemble) < 2 or not float(np.ptp(ensemble.maps, axis=0).max()) > 0:
         notes.append("space of the maps: they do not differ")
@@ -167,7 +199,9 @@ def map_landscape(ensemble: VolumeStack, clusters: pd.Series, notes: list[str]) 
     region = automatic_region(ensemble.maps)
     found = reduce_volumes(ensemble.maps, ensemble.names, region=region, n_components=LANDSCAPE_COMPONENTS)
     ids = ensemble.labels["particle_id"]
-    labelled = found.coordinates.assign(particle_id=ids.to_numpy(), cluster=clusters.loc[ids].to_numpy())
+    own = clusters.loc[ids].to_numpy()
+    among_maps = cluster_latents(found.coordinates, min(len(np.unique(own)), len(ids)), seed=seed)
+    labelled = found.coordinates.assign(particle_id=ids.to_numpy(), cluster=own, map_cluster=among_maps)
     return VolumeComponents(
         coordinates=labelled,
         explained_variance_ratio=found.explained_variance_ratio,
@@ -226,10 +260,13 @@ class RunNeighbours:
 
     Parameters
     ----------
+    positions
+        Where they are.
     distances, pairs, classes
         Of `pair_distances`, `recurrent_pairs` and `enrich_around_classes`.
     """
 
+    positions: Positions
     distances: pd.DataFrame
     pairs: pd.DataFrame
     classes: pd.DataFrame
@@ -242,6 +279,7 @@ class RunNeighbours:
         """
         near = CLASS_BOXES * box_angst
         return cls(
+            positions=positions,
             distances=pair_distances(positions, max_distance_angst=NEIGHBOUR_BOXES * box_angst, seed=seed),
             pairs=recurrent_pairs(_some_tomograms(positions, seed), max_distance_angst=near, seed=seed),
             classes=enrich_around_classes(positions, clusters.loc[positions.particle_id], radius_angst=near, seed=seed),

@@ -45,7 +45,8 @@ def analyze(
     overwrite
         Replace an earlier analysis.
     """
-    from tomodrgn.analysis.run_analysis import analyze_run, refuse_analyzed
+    from tomodrgn.analysis.analysis_files import refuse_analyzed
+    from tomodrgn.analysis.run_analysis import analyze_run
     from tomodrgn.particles.positions import read_positions
     from tomodrgn.report import write_run_report
     from tomodrgn.training.run import Run

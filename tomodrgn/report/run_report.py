@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomodrgn import plots
+from tomodrgn.analysis.latent_space import adjusted_rand_index
 from tomodrgn.analysis.run_analysis import RunAnalysis
 from tomodrgn.io.atomic import refuse_existing, replacing
 from tomodrgn.report.data_report import particle_facts
@@ -164,6 +165,11 @@ def _clusters(analysis: RunAnalysis) -> Iterator[str]:
         "particles. In continuous motion no number is right.",
         "BIC and stability against the number of clusters.",
     )
+    yield (
+        "<p>Other methods beside k-means: their agreement with its clusters (adjusted Rand index: 1 is the same, 0 is "
+        "chance), without the particles that they leave out as noise. Groups that all find are in the data.</p>"
+    )
+    yield frame_table(analysis.cluster_methods.reset_index())
     for name, stack in analysis.maps.items():
         if name == "map_components":
             continue
@@ -183,11 +189,14 @@ def _clusters(analysis: RunAnalysis) -> Iterator[str]:
     space, shares = analysis.map_space, analysis.occupancy_shares
     if space is not None:
         numbers = space.coordinates.filter(regex=r"^PC\d+$")
+        own, among_maps = (space.coordinates[name] for name in ("cluster", "map_cluster"))
         yield _picture(
             "The space of the maps",
-            plots.plot_landscape(dataclasses.replace(space, coordinates=numbers), space.coordinates["cluster"]),
+            plots.plot_landscape(dataclasses.replace(space, coordinates=numbers), own),
             f"Principal components of {len(numbers)} decoded maps, each by the cluster of its particle; on the right "
-            "where they change, and the share of the variance. MRC files: volumes/map_components.",
+            "where they change, and the share of the variance. Clusters of the maps themselves agree with those of the "
+            f"particles by an adjusted Rand index of {adjusted_rand_index(own, among_maps):.2f} (map_space.csv). MRC "
+            "files: volumes/map_components.",
             "Scatter of maps, beside projections of their components.",
         )
     if shares is not None:
@@ -253,6 +262,9 @@ def _tomograms(analysis: RunAnalysis) -> Iterator[str]:
     near = analysis.neighbours
     if near is None:
         return
+    if analysis.placed is not None:
+        yield "<p>The maps of the clusters, placed at their particles: open a script of analysis/mapback in ChimeraX; "
+        yield "STAR files of each cluster and each tomogram are beside it.</p>"
     yield _picture(
         "Distances of neighbours",
         plots.plot_pair_distances(near.distances),

@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from tomodrgn.widgets.colours import Colouring, can_be_axis, colour_column
 from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, hover_texts
 from tomodrgn.widgets.page_theme import PageTheme
+from tomodrgn.widgets.shared_scatter import SharedScatter
 
 __all__ = ["LatentScatter"]
 
@@ -36,7 +37,7 @@ class LatentScatter:
     def __init__(self, table: pd.DataFrame, x: str, y: str, *, height: int) -> None:
         self._table, self._hover = table, tuple[str, ...]()
         self._frame = pd.DataFrame({HOVER: hover_texts(table, ())})
-        self.plot = jscatter.Scatter(
+        self.plot = SharedScatter(
             data=self._with(x, y),
             x=x,
             y=y,
@@ -52,7 +53,6 @@ class LatentScatter:
             transition_points=False,
         )
         self._tell()
-        self.plot.widget.add_class("tomodrgn-scatter")
         PageTheme.follow(self._paint_background)
 
     @property

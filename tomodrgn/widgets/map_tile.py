@@ -9,6 +9,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from tomodrgn.widgets.page_code import page_module
+
 __all__ = ["MapTile"]
 
 STATIC = Path(__file__).parent / "static"
@@ -35,7 +37,7 @@ class MapTile(anywidget.AnyWidget):
         Side of the picture.
     """
 
-    _esm = STATIC / "map_tile.js"
+    _esm = page_module("map_tile.js")
     _css = STATIC / "map_tile.css"
     name = traitlets.Unicode().tag(sync=True)
     note = traitlets.Unicode("").tag(sync=True)

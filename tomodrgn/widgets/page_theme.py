@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 import anywidget
 import traitlets
+
+from tomodrgn.widgets.page_code import page_module
 
 __all__ = ["PageTheme"]
 
@@ -22,7 +23,7 @@ class PageTheme(anywidget.AnyWidget):
         Colour behind the widgets, as ``#rrggbb``.
     """
 
-    _esm = Path(__file__).parent / "static/page_theme.js"
+    _esm = page_module("page_theme.js")
     background = traitlets.Unicode("#ffffff").tag(sync=True)
 
     _shared: ClassVar[PageTheme | None] = None

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import ipywidgets
 import numpy as np
 import plotly
 import plotly.graph_objects as go
 import traitlets
+
+from tomodrgn.widgets.page_code import PageCode, page_code_trait, page_module
 
 __all__ = ["SPACE_AXIS", "SharedFigure", "figure_style", "figure_widget", "keep_state"]
 
@@ -31,22 +33,6 @@ STYLE = """<style>
 </style>"""
 
 
-class PlotlyCode(ipywidgets.Widget):
-    """Plotly's code for the page: one for all figures of a kernel."""
-
-    code = traitlets.Unicode().tag(sync=True)
-
-    _shared: ClassVar[PlotlyCode | None] = None
-
-    @classmethod
-    def shared(cls) -> PlotlyCode:
-        """The one of this kernel."""
-        if cls._shared is None or cls._shared.comm is None:
-            file = Path(plotly.__file__).parent / "package_data/widgetbundle.js"
-            cls._shared = cls(code=file.read_text(encoding="utf-8"))
-        return cls._shared
-
-
 class SharedFigure(go.FigureWidget):
     """A FigureWidget that loads fast, opens its connection to the page when it is complete, and loses no click.
 
@@ -56,15 +42,14 @@ class SharedFigure(go.FigureWidget):
     told to Python at all.
     """
 
-    _esm = Path(__file__).parent / "static/figure.js"
-    _plotly_code = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
-    _plotly_version = traitlets.Unicode(plotly.__version__).tag(sync=True)
+    _esm = page_module("figure.js")
+    _page_code = page_code_trait()
 
     _complete = False
 
-    @traitlets.default("_plotly_code")
-    def _share_code(self) -> PlotlyCode:
-        return PlotlyCode.shared()
+    @traitlets.default("_page_code")
+    def _share_code(self) -> PageCode:
+        return PageCode.shared("plotly", Path(plotly.__file__).parent / "package_data/widgetbundle.js")
 
     def open(self) -> None:
         """Open the connection, once there is something to show."""

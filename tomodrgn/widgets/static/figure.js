@@ -1,42 +1,7 @@
-// A plotly figure that shares one copy of plotly's code with all others of the page, and whose clicks always arrive.
+// A plotly figure whose clicks always arrive; common.js stands before this text.
 //
-// Plotly's own widget brings 5 MB of code for each figure and gives up where they are not read within two seconds. It
-// tells Python of a lasso by setting a value of the model: the next move of the mouse replaces it while Python is busy.
-
-const PATIENCE_MS = 60000;
-
-async function modelOf(manager, reference) {
-  const id = reference.slice("IPY_MODEL_".length);
-  const end = Date.now() + PATIENCE_MS;
-  // After a reload of the page, models come back in any order.
-  for (;;) {
-    try {
-      return await manager.get_model(id);
-    } catch (error) {
-      if (Date.now() > end) throw error;
-      await new Promise((done) => setTimeout(done, 100));
-    }
-  }
-}
-
-async function load(model) {
-  const carrier = await modelOf(model.widget_manager, model.get("_plotly_code"));
-  const address = URL.createObjectURL(new Blob([carrier.get("code")], { type: "text/javascript" }));
-  try {
-    return (await import(address)).default;
-  } finally {
-    URL.revokeObjectURL(address);
-  }
-}
-
-function plotlyWidget(model) {
-  const key = "tomodrgn-plotly-" + model.get("_plotly_version");
-  globalThis[key] ??= load(model).catch((error) => {
-    delete globalThis[key];
-    throw error;
-  });
-  return globalThis[key];
-}
+// Plotly's own widget tells Python of a lasso by setting a value of the model: the next move of the mouse replaces it
+// while Python is busy.
 
 function rows(points) {
   const found = {};
@@ -65,8 +30,9 @@ export default () => {
   let widget;
   return {
     initialize({ model }) {
+      stayInTouch(model);
       // Not waited for: plotly's code may take long to load.
-      widget = plotlyWidget(model).then(async (make) => {
+      widget = pageCode(model).then(async ({ default: make }) => {
         const made = make();
         await made.initialize({ model });
         return made;

@@ -1,4 +1,5 @@
-// A tile of a gallery: the picture of a map (a button that opens it), a tick, and a label that can be typed.
+// A tile of a gallery: the picture of a map (a button that opens it), a tick, and a label that can be typed. common.js
+// stands before this.
 
 function render({ model, el }) {
   el.classList.add("tomodrgn-tile");
@@ -67,4 +68,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize: ({ model }) => stayInTouch(model), render };

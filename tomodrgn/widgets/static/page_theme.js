@@ -1,4 +1,4 @@
-// Tells Python the colour behind the page's widgets, at once and whenever the theme changes.
+// Tells Python the colour behind the page's widgets, at once and whenever the theme changes; common.js stands before this.
 
 const SETTLED_MS = [0, 300, 1500]; // the attribute changes before the new style sheet is read
 
@@ -16,6 +16,7 @@ function pageColour() {
 
 export default {
   initialize({ model }) {
+    stayInTouch(model);
     const tell = () => {
       const colour = pageColour();
       if (colour === model.get("background")) return;
