@@ -7,6 +7,7 @@ import pytest
 
 import tomodrgn as td
 from tomodrgn.cli import run_command
+from tomodrgn.cli.run_log import RunLog
 
 TINY = ["--z-dim", "2", "--encoder-dim", "16", "--decoder-dim", "16", "--encoder-layers", "1", "--decoder-layers", "1"]
 TINY += ["--encoder-grid", "5", "--max-radius", "0.2", "--batch-size", "4"]
@@ -61,6 +62,9 @@ def test_part_of_the_tilts_of_stacks_that_cannot_be_cut(tmp_path):
     listed = (run.folder / "images.csv").read_text()
     (run.folder / "images.csv").write_text(listed.replace(listed.split(",")[-1].strip(), "1 77"))
     with pytest.raises(ValueError, match=r"^Got .*images.csv with images \[1, 77\] of particle"):
+        _ = td.Run.open(run.folder).particles
+    (run.folder / "images.csv").write_text(listed.replace(listed.split(",")[-1].strip(), "1 " + 30 * "9"))
+    with pytest.raises(ValueError, match=r"^Got .*images.csv, expected columns"):
         _ = td.Run.open(run.folder).particles
     assert run_command([*command, "--epochs", "1", "--overwrite"]) == 0
     assert not (run.folder / "images.csv").exists()
@@ -121,3 +125,18 @@ def test_what_a_shell_says_is_kept_in_the_run_folder(small_particles, tmp_path, 
     told = (tmp_path / "linear/log.txt").read_text()
     assert "stage 1 of at most" in told
     assert told.splitlines()[-1] == capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("add", [True, False])
+def test_a_log_that_cannot_be_written_hides_no_error(tmp_path, add):
+    (tmp_path / "log.txt").mkdir()
+
+    def fail() -> None:
+        with RunLog(tmp_path, add=add) as log:
+            log.begin()
+            log.line("a line")
+            raise RuntimeError("of the training itself")
+
+    with pytest.raises(RuntimeError, match="of the training itself"):
+        fail()
+    assert list((tmp_path / "log.txt").iterdir()) == []

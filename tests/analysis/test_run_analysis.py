@@ -16,8 +16,9 @@ from playwright.sync_api import sync_playwright
 import tomodrgn as td
 from tests.analysis.planted import SEEDS
 from tomodrgn.analysis.latent_space import adjusted_rand_index
-from tomodrgn.analysis.mapback import too_many_maps
+from tomodrgn.analysis.mapback import refuse_many
 from tomodrgn.analysis.run_analysis import analyze_run
+from tomodrgn.analysis.run_steps import compare_methods
 from tomodrgn.cli import run_command
 from tomodrgn.imaging.grid import soft_spherical_mask
 from tomodrgn.io.mrc import read_volume, write_volume
@@ -320,11 +321,35 @@ def test_maps_of_the_clusters_are_placed_where_the_particles_have_positions(tmp_
     page = write_run_report(found, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "analysis/mapback" in page
     (folder / "mine.txt").write_text("mine")
-    monkeypatch.setattr("tomodrgn.analysis.run_analysis.too_many_maps", partial(too_many_maps, max_maps=5))
+    monkeypatch.setattr("tomodrgn.analysis.run_analysis.refuse_many", partial(refuse_many, max_maps=5))
     found = analyze_run(run, n_clusters=2)
-    assert any(note.startswith("maps placed in the tomograms: Got 20 particles") for note in found.notes)
+    assert any(note.startswith("maps of the clusters in the tomograms: Got 20 particles") for note in found.notes)
     found.save(overwrite=True)
-    assert not list(folder.glob("*.cxc"))
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+    # What a placing left that was cut short is no obstacle, nor is it taken for the user's leave to replace files.
+    monkeypatch.undo()
+    (folder / scripts[0].name).write_text("cut short")
+    found = analyze_run(run, n_clusters=2)
+    with pytest.raises(FileExistsError, match="has an analysis already"):
+        found.save()
+    found.save(overwrite=True)
+    assert sorted(folder.glob("*.cxc")) == scripts
+    assert (folder / "mine.txt").read_text() == "mine"
+    shutil.rmtree(run.folder / "analysis")
+    run.folder.joinpath("analysis").mkdir()
+    (run.folder / "analysis" / "mapback").write_text("a file")
+    with pytest.raises(FileExistsError, match="Got a file"):
+        found.save(overwrite=True)
+
+
+def test_no_agreement_is_told_where_there_is_nothing_to_compare():
+    ids = np.array([f"p{i}" for i in range(40)])
+    mu = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    latents = td.Latents(particle_id=ids, mu=mu, logvar=np.zeros_like(mu))
+    found = compare_methods(latents, pd.Series(0, index=latents.index), 0)
+    assert found["agreement"].isna().all()
+    many = compare_methods(latents, pd.Series(np.arange(40), index=latents.index), 0)
+    assert list(many.index) == ["HDBSCAN", "Leiden"]
 
 
 def test_validate_verb(linear, tmp_path, capsys):

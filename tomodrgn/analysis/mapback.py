@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from tomodrgn.analysis.chimerax import safe_name, write_markers, write_script
+from tomodrgn.analysis.latent_space import cluster_centres
 from tomodrgn.analysis.neighbourhood import tomogram_rows
 from tomodrgn.analysis.options import require_word
 from tomodrgn.analysis.palette import column_rgb
@@ -32,7 +33,7 @@ from tomodrgn.training.run import Run
 from tomodrgn.volumes.generate import generate_volumes
 from tomodrgn.volumes.volume_stack import VolumeStack
 
-__all__ = ["MapBack", "map_back", "too_many_maps"]
+__all__ = ["MapBack", "map_back", "refuse_many"]
 
 logger = logging.getLogger(__name__)
 MOST_MAPS = 500  # of a script
@@ -58,6 +59,8 @@ class MapBack:
         How the mean map and its mirror image fit each tomogram that was given, by the name of its tilt series.
     scripts
         The ChimeraX script of each tomogram.
+    files
+        All that was written.
     """
 
     table: pd.DataFrame
@@ -65,6 +68,7 @@ class MapBack:
     maps: VolumeStack
     hands: dict[str, HandScore]
     scripts: list[Path]
+    files: list[Path] = field(default_factory=list)
 
     @property
     def affine_zyx(self) -> Float64[np.ndarray, "k 4 4"]:
@@ -109,7 +113,8 @@ def map_back(
     positions
         Of `read_positions`; None reads them from the file of the run's particles, if that has them.
     maps
-        ``"one"`` for all (at the mean of the latents), one a ``"class"``, or one a ``"particle"`` at its own latent.
+        ``"one"`` for all (at the mean of the latents), one a ``"class"`` (at the particle nearest to the mean of its
+        latents), or one a ``"particle"`` at its own latent.
     labels
         Class of each particle, indexed by particle_id; None takes the clusters of the run's analysis, of whatever epoch
         it is, or puts all into class 0.
@@ -154,8 +159,7 @@ def map_back(
         raise KeyError(f"Got column {colour_by!r} for the colours, expected one of the run's table: {near}, ...")
     rgb = column_rgb(classes if colour_by is None else table[colour_by])
     rows = tomogram_rows(found)
-    if too_many := too_many_maps(found, max_maps):
-        raise ValueError(too_many)
+    refuse_many(found, max_maps)
     latents = run.latents(epoch).aligned_to(found.particle_id)
     tell(f"decoding maps for {len(found)} particles ...")
     box, texts = min(run.settings["box_px"], 64) if box_px is None else box_px, classes.astype(str)
@@ -178,15 +182,16 @@ def map_back(
     members = _groups(placed, found, rows, texts)
     _refuse_there([*placed.scripts, *(folder / f"{name}.star" for name in members)], overwrite=overwrite)
     tell("writing ...")
-    stack.save(folder / "maps", overwrite=overwrite)
+    written = [*stack.save(folder / "maps", overwrite=overwrite), folder / "maps" / "volumes.csv", *placed.scripts]
     levels = stack.maps.mean(axis=(1, 2, 3)) + level_sigma * stack.maps.std(axis=(1, 2, 3))
     for part, script in zip(rows, placed.scripts, strict=True):
         volume = files.get(tilt_series_of(str(found.tomogram[part[0]])))
         _write_tomogram(placed, found.take(part), part, levels[map_of[part]], script=script, volume=volume)
-    _write_stars(particles, folder, members, overwrite=overwrite, tell=tell)
+    written += [script.with_suffix(".cmm") for script in placed.scripts]
+    written += _write_stars(particles, folder, members, overwrite=overwrite, tell=tell)
     with replacing(folder / "placements.csv", overwrite=overwrite) as temporary:
         placed.table.to_csv(temporary)
-    return placed
+    return replace(placed, files=[*written, folder / "placements.csv"])
 
 
 def _groups(placed: MapBack, positions: Positions, rows: list[np.ndarray], classes: pd.Series) -> dict[str, Any]:
@@ -237,15 +242,17 @@ def _write_stars(
     *,
     overwrite: bool,
     tell: Callable[[str], None],
-) -> None:
-    """A STAR file of each group of particles; what has to be known to read them is told once."""
+) -> list[Path]:
+    """A STAR file of each group of particles; what has to be known to read them is told once. The files written."""
+    written: list[Path] = []
     with collected_remarks() as remarks:
         for name, ids in members.items():
-            write_particles(particles.subset(ids), folder / f"{name}.star", overwrite=overwrite)
+            written += write_particles(particles.subset(ids), folder / f"{name}.star", overwrite=overwrite)
     if remarks:
         remark = f"{remarks[0]} (the same of {len(members)} files in {folder})"
         logger.info("%s", remark)
         tell(remark)
+    return written
 
 
 def _classes(run: Run, ids: np.ndarray, labels: pd.Series | None) -> pd.Series:
@@ -265,15 +272,20 @@ def _classes(run: Run, ids: np.ndarray, labels: pd.Series | None) -> pd.Series:
     return labels.loc[index].rename("class")
 
 
-def too_many_maps(positions: Positions, max_maps: int = MOST_MAPS) -> str:
-    """What is wrong where a tomogram has more particles than a script that stays usable opens; empty where none has."""
+def refuse_many(positions: Positions, max_maps: int = MOST_MAPS) -> None:
+    """Refuse positions of which a tomogram has more than a script that stays usable opens.
+
+    Raises
+    ------
+    ValueError
+        If one has.
+    """
     most = max(tomogram_rows(positions), key=len)
-    if len(most) <= max_maps:
-        return ""
-    return (
-        f"Got {len(most)} particles in tomogram {positions.tomogram[most[0]]}, expected {max_maps} at most for a "
-        "script that stays usable. Choose particles (particle_ids, --particle-ids), or raise max_maps (--max-maps)."
-    )
+    if len(most) > max_maps:
+        raise ValueError(
+            f"Got {len(most)} particles in tomogram {positions.tomogram[most[0]]}, expected {max_maps} at most for a "
+            "script that stays usable. Choose particles (particle_ids, --particle-ids), or raise max_maps (--max-maps)."
+        )
 
 
 def _points(latents: Latents, classes: pd.Series, maps: Maps) -> tuple[pd.DataFrame, np.ndarray]:
@@ -289,8 +301,8 @@ def _points(latents: Latents, classes: pd.Series, maps: Maps) -> tuple[pd.DataFr
         return points, np.arange(len(classes))
     codes, values = pd.factorize(classes, sort=True)
     files = _class_names(classes)
-    means = np.stack([latents.mu[codes == code].mean(axis=0) for code in range(len(values))])
-    return pd.DataFrame(means, index=[files[str(value)] for value in values], columns=columns), codes
+    centres = cluster_centres(latents, pd.Series(codes, index=latents.index, name="cluster"))
+    return centres[["particle_id", *columns]].set_axis([files[str(value)] for value in values]), codes
 
 
 def _class_names(classes: pd.Series) -> dict[str, str]:

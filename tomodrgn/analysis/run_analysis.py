@@ -13,13 +13,19 @@ import pandas as pd
 
 from tomodrgn import __version__
 from tomodrgn.analysis import run_steps as steps
-from tomodrgn.analysis.analysis_files import LOCAL_RESOLUTION, MAPBACK, refuse_analyzed, remove_earlier
+from tomodrgn.analysis.analysis_files import (
+    LOCAL_RESOLUTION,
+    MAPBACK,
+    list_placed,
+    refuse_analyzed,
+    remove_earlier,
+)
 from tomodrgn.analysis.associations import associate_columns
 from tomodrgn.analysis.convergence import EpochComparison, compare_epochs, compare_tilt_halves
 from tomodrgn.analysis.enrichment import enrich_in_tomograms
 from tomodrgn.analysis.landscape import VolumeComponents
 from tomodrgn.analysis.latent_space import cluster_centres, cluster_latents
-from tomodrgn.analysis.mapback import map_back, too_many_maps
+from tomodrgn.analysis.mapback import map_back, refuse_many
 from tomodrgn.analysis.occupancy import occupied_shares
 from tomodrgn.analysis.outliers import score_outliers
 from tomodrgn.analysis.paths import traverse_latents
@@ -74,8 +80,12 @@ class RunAnalysis:
     tilt_halves, validation, resolution, neighbours
         Agreement of halves of the tilts, the largest cluster against its complement, the resolution of its half maps,
         and neighbours in the tomograms; None, as `path` and `map_space`, where the run does not have what they need.
+    placed
+        Where `save` places the maps of the clusters; None where that is not known, or a tomogram has too many.
     notes
         What was not made, and why.
+    device
+        On which `save` decodes; as given to `analyze_run`.
     """
 
     run: Run
@@ -96,7 +106,9 @@ class RunAnalysis:
     validation: SelectionValidation | None
     resolution: HalfMapResolution | None
     neighbours: RunNeighbours | None
+    placed: Positions | None
     notes: tuple[str, ...]
+    device: str | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -111,7 +123,8 @@ class RunAnalysis:
         """Write tables to ``RUN/analysis`` and maps to ``RUN/volumes``; the folder of the tables.
 
         Tables with one row a particle are thereby part of `Run.table`. Where the particles have positions, the maps of
-        their clusters are placed in the tomograms: ``RUN/analysis/mapback``, see `map_back`.
+        their clusters (64 voxels a side at most) are decoded and placed in the tomograms: ``RUN/analysis/mapback``,
+        see `map_back`. With `overwrite`, what an earlier analysis wrote is taken away first, and nothing else.
 
         Raises
         ------
@@ -134,17 +147,19 @@ class RunAnalysis:
             write_volume(path, np.nan_to_num(local.local_angst), local.voxel_size_angst)
         if self.placed is not None:
             clusters = self.particles["cluster"]
-            map_back(self.run, folder / MAPBACK, positions=self.placed, labels=clusters, epoch=self.epoch)
+            placed = map_back(
+                self.run,
+                folder / MAPBACK,
+                positions=self.placed,
+                labels=clusters,
+                epoch=self.epoch,
+                overwrite=overwrite,
+                device=self.device,
+            )
+            list_placed(self.run, placed.files)
         with replacing(folder / ANALYSIS_FILE) as temporary:
             temporary.write_text(json.dumps(self._settings(), indent=2) + "\n", encoding="utf-8")
         return folder
-
-    @property
-    def placed(self) -> Positions | None:
-        """Where the maps of the clusters are placed; None where that is not known, or a tomogram has too many."""
-        if self.neighbours is None or too_many_maps(self.neighbours.positions):
-            return None
-        return self.neighbours.positions
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         """Tables by the name of their file; those of `TABLES` that were made."""
@@ -239,9 +254,7 @@ def analyze_run(
     tell("latents: components, UMAP, outliers, clusters ...")
     with steps.embedded_beside(latents, seed, notes) as embedding:
         numbers = steps.count_clusters(latents, seed)
-        clusters = cluster_latents(
-            latents, _default_number(latents, numbers) if n_clusters is None else n_clusters, seed=seed
-        )
+        clusters = cluster_latents(latents, _number_of_clusters(n_clusters, latents, numbers), seed=seed)
         methods = steps.compare_methods(latents, clusters, seed)
         centres = cluster_centres(latents, clusters)
         tell(f"maps: {len(centres)} clusters, paths and an ensemble ...")
@@ -267,7 +280,7 @@ def analyze_run(
         from_images = _from_images(run, clusters, number, seed=seed, device=device, tell=tell, notes=notes)
         tell("neighbours in the tomograms ...")
         tomograms = enrich_in_tomograms(clusters, columns["tomogram"], seed=seed)
-        neighbours = _neighbours(run, clusters, positions, seed=seed, notes=notes)
+        in_tomograms = _in_tomograms(run, clusters, positions, seed=seed, notes=notes)
         return RunAnalysis(
             run=run,
             epoch=number,
@@ -284,13 +297,16 @@ def analyze_run(
             tomograms=tomograms,
             epochs=epochs,
             **from_images,
-            neighbours=neighbours,
+            **in_tomograms,
             notes=tuple(notes),
+            device=device,
         )
 
 
-def _default_number(latents: Latents, numbers: pd.DataFrame) -> int:
-    """Number of clusters of the best mixture, at least 2 where there are so many places."""
+def _number_of_clusters(asked: int | None, latents: Latents, numbers: pd.DataFrame) -> int:
+    """As asked for, or that of the best mixture, at least 2 where there are so many places."""
+    if asked is not None:
+        return asked
     best = int(numbers.index.to_numpy()[numbers["best"].to_numpy().argmax()])
     return min(max(2, best), len(np.unique(latents.mu, axis=0)))
 
@@ -335,22 +351,26 @@ def _from_images(
     return {"tilt_halves": halves, "validation": validation, "resolution": resolution}
 
 
-def _neighbours(
+def _in_tomograms(
     run: Run, clusters: pd.Series, positions: Positions | None, *, seed: int, notes: list[str]
-) -> RunNeighbours | None:
-    """Neighbours by the positions given, or by those of the run; where there are none, that is a note."""
+) -> dict[str, Any]:
+    """`neighbours`, `placed`: by the positions given, or by those of the run; where there are none, that is a note."""
     particles = run.particles_without_images
     if positions is None:
         try:
             positions = own_positions(run)
         except ValueError:
             notes.append("neighbours: the particles of the run have no positions in their tomograms (--positions FILE)")
-            return None
+            return {"neighbours": None, "placed": None}
     matched = positions.aligned_to(particles).positions
-    if too_many := too_many_maps(matched):
-        notes.append(f"maps placed in the tomograms: {too_many}")
+    placed: Positions | None = matched
+    try:
+        refuse_many(matched)
+    except ValueError as error:
+        notes.append(f"maps of the clusters in the tomograms: {error}")
+        placed = None
     box_angst = particles.box_px * particles.pixel_size_angst
-    return RunNeighbours.of(matched, clusters, box_angst=box_angst, seed=seed)
+    return {"neighbours": RunNeighbours.of(matched, clusters, box_angst=box_angst, seed=seed), "placed": placed}
 
 
 def _check_enough(run: Run, latents: Latents) -> None:

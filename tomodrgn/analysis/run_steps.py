@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 MOST_CLUSTERS = 10
+MOST_COMPARED = 20  # clusters with which a mixture is compared
 COUNTED_PARTICLES = 5000  # by which the number of clusters is chosen
 OCCUPANCY_BATCH = 256
 PATH_POINTS = 7
@@ -94,19 +95,21 @@ def compare_methods(latents: Latents, clusters: pd.Series, seed: int) -> pd.Data
 
     Returns
     -------
-    Index method (Gaussian mixture, HDBSCAN, Leiden): `n_clusters`, `noise` (share of the particles in none) and
-    `agreement` with `clusters`, the adjusted Rand index of those that are in one.
+    Index method (Gaussian mixture, where there are 20 clusters at most, HDBSCAN, Leiden): `n_clusters`, `noise` (share
+    of the particles in none) and `agreement` with `clusters`, the adjusted Rand index of those that are in one; NaN
+    where there are not two clusters to compare.
     """
     some = _some_of(latents, COUNTED_PARTICLES, seed)
-    found = {
-        "Gaussian mixture": mixture_clusters(some, clusters.nunique(), seed=seed)["cluster"],
-        "HDBSCAN": density_clusters(some)["cluster"],
-        "Leiden": graph_clusters(some, seed=seed),
-    }
+    n_clusters = clusters.loc[some.index].nunique()
+    found = {"HDBSCAN": density_clusters(some)["cluster"], "Leiden": graph_clusters(some, seed=seed)}
+    if n_clusters <= MOST_COMPARED:
+        found = {"Gaussian mixture": mixture_clusters(some, n_clusters, seed=seed)["cluster"], **found}
     rows = {}
     for method, labels in found.items():
         inside = labels[labels >= 0]
-        agreement = adjusted_rand_index(inside, clusters.loc[inside.index]) if len(inside) else float("nan")
+        own = clusters.loc[inside.index]
+        comparable = min(inside.nunique(), own.nunique()) > 1
+        agreement = adjusted_rand_index(inside, own) if comparable else float("nan")
         rows[method] = (inside.nunique(), 1 - len(inside) / len(labels), agreement)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["n_clusters", "noise", "agreement"])
     return table.rename_axis("method")
@@ -260,13 +263,10 @@ class RunNeighbours:
 
     Parameters
     ----------
-    positions
-        Where they are.
     distances, pairs, classes
         Of `pair_distances`, `recurrent_pairs` and `enrich_around_classes`.
     """
 
-    positions: Positions
     distances: pd.DataFrame
     pairs: pd.DataFrame
     classes: pd.DataFrame
@@ -279,7 +279,6 @@ class RunNeighbours:
         """
         near = CLASS_BOXES * box_angst
         return cls(
-            positions=positions,
             distances=pair_distances(positions, max_distance_angst=NEIGHBOUR_BOXES * box_angst, seed=seed),
             pairs=recurrent_pairs(_some_tomograms(positions, seed), max_distance_angst=near, seed=seed),
             classes=enrich_around_classes(positions, clusters.loc[positions.particle_id], radius_angst=near, seed=seed),

@@ -167,9 +167,11 @@ def _clusters(analysis: RunAnalysis) -> Iterator[str]:
     )
     yield (
         "<p>Other methods beside k-means: their agreement with its clusters (adjusted Rand index: 1 is the same, 0 is "
-        "chance), without the particles that they leave out as noise. Groups that all find are in the data.</p>"
+        "chance), without the particles that they leave out as noise. Groups that all find are in the data. Where a "
+        "method, or k-means, has fewer than two clusters, there is nothing to compare.</p>"
     )
-    yield frame_table(analysis.cluster_methods.reset_index())
+    methods = analysis.cluster_methods.astype({"agreement": object}).round({"noise": 2})
+    yield frame_table(methods.fillna({"agreement": "nothing to compare"}).reset_index())
     for name, stack in analysis.maps.items():
         if name == "map_components":
             continue

@@ -144,6 +144,7 @@ class EpochView(ipywidgets.VBox):
             return
         if epoch not in run.epochs:  # cleaned away: the slider cannot know
             self.figure.layout.title.text = f"Latents of epoch {epoch} are not kept"
+            keep_state(self.figure)
             return
         latents = run.latents(epoch)
         if latents.z_dim:

@@ -8,7 +8,7 @@ function stayInTouch(model) {
   let own; // behind the front that anywidget hands out
   const meet = (found) => (own = found);
   model.on("change:_tomodrgn_met", meet);
-  model.set("_tomodrgn_met", true);
+  model.set("_tomodrgn_met", Math.random()); // any change will do
   model.off("change:_tomodrgn_met", meet);
   const nothing = { content: { data: { method: "nothing" } } };
   // Pages other than JupyterLab's may have no such thing, nor the need.
