@@ -84,6 +84,14 @@ def test_unknown_columns_and_types(tmp_path):
         read_cistem(path)
 
 
+@pytest.mark.parametrize("second", [1, 0, -5, 6])
+def test_columns_are_one_bit_each(tmp_path, second):
+    path = tmp_path / "twice.cistem"
+    path.write_bytes(struct.pack("<iiqbqbII", 2, 1, 1, 9, second, 9, 7, 7))
+    with pytest.raises(ValueError, match=r"^Got .*twice\.cistem with columns that are flagged \[1, "):
+        read_cistem(path)
+
+
 def test_what_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match=r"\['userNote'\].*Write a \.star file"):
         write_cistem(tmp_path / "x.cistem", pd.DataFrame({"userNote": ["1"]}))

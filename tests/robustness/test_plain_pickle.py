@@ -268,6 +268,14 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
         (tmp_path / "cut.pkl").write_bytes(whole[:end])
         with pytest.raises(ValueError, match=r"^Got .*cut\.pkl"):
             read_torch_archive(tmp_path / "cut.pkl")
+    with zipfile.ZipFile(tmp_path / "name.pkl", "w") as archive:
+        archive.writestr("w/data.pkl", b"N.")
+    data = bytearray((tmp_path / "name.pkl").read_bytes())
+    data[7] |= 0x08  # its names are UTF-8
+    data[31] = 0x86  # which the second letter of the first is not
+    (tmp_path / "name.pkl").write_bytes(data)
+    with pytest.raises(ValueError, match=r"name\.pkl, expected weights as PyTorch saves them"):
+        read_torch_archive(tmp_path / "name.pkl")
     with zipfile.ZipFile(tmp_path / "bomb.pkl", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w/data.pkl", b"N" * (1 << 26))
     with pytest.raises(ValueError, match="packed"):

@@ -59,7 +59,7 @@ def read_cistem(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the file is no such file, is cut short, or is longer than it says.
+        If the file is no such file, names a column twice, is cut short, or is longer than it says.
     """
     path = Path(path)
     if not is_cistem(path):
@@ -70,7 +70,13 @@ def read_cistem(path: Path | str) -> pd.DataFrame:
     if start > len(data):
         raise _cut_short(path, len(data))
     columns = [struct.unpack_from("<qb", data, 8 + 9 * i) for i in range(n_columns)]
-    labels = [_label(flag.bit_length() - 1) for flag, _ in columns]
+    flags = [flag for flag, _ in columns]
+    if min(flags) <= 0 or any(flag.bit_count() != 1 for flag in flags) or len(set(flags)) < n_columns:
+        raise ValueError(
+            f"Got {path} with columns that are flagged {flags[:8]} ..., expected one bit for each, and none twice. "
+            "Copy or export it again."
+        )
+    labels = [_label(flag.bit_length() - 1) for flag in flags]
     kinds = [kind for _, kind in columns]
     strange = [kind for kind in kinds if kind not in (*NUMBERS, TEXT)]
     if strange:

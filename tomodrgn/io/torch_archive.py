@@ -51,7 +51,7 @@ def read_torch_archive(path: Path | str) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return _Archive(path, archive).read()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError, OSError, UnicodeError) as error:
         raise ValueError(f"Got {path}, expected weights as PyTorch saves them ({error}). Copy it again.") from error
 
 
