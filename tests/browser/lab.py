@@ -196,9 +196,18 @@ class Notebook:
         return np.asarray(Image.open(io.BytesIO(what.screenshot())).convert("RGB"))
 
     def dark(self) -> None:
-        """Change JupyterLab to its dark theme."""
-        self.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-        self.page.wait_for_selector("body[data-jp-theme-light='false']", state="attached", timeout=20_000)
+        """Change JupyterLab to its dark theme; it stays, for the pages of later tests, too."""
+        self._theme("Dark")
+
+    def light(self) -> None:
+        """Change JupyterLab to its light theme."""
+        self._theme("Light")
+
+    def _theme(self, name: str) -> None:
+        command = f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})"
+        self.page.evaluate(command)
+        light = str(name == "Light").lower()
+        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached", timeout=20_000)
 
     def shot(self, name: str) -> None:
         """Keep a picture of the page."""

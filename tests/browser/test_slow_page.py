@@ -40,6 +40,7 @@ def test_widgets_that_come_late(open_cells, linear_run):
     tiles.nth(2).locator(".tomodrgn-tile-tick").check()
     assert view.until(lambda: view.ask("gallery.ticked"), lambda t: t != "()", 20) == "('cluster_002',)"
     scatter = page.locator(".tomodrgn-scatter canvas").first
+    view.light()
     assert view.until(lambda: view.picture(scatter).mean(), lambda grey: grey > 200, 60)
     view.dark()
     assert view.until(lambda: view.picture(scatter).mean(), lambda grey: grey < 100, 60)
