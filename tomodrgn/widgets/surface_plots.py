@@ -58,6 +58,9 @@ class SurfacePlots(ipywidgets.HBox):
         for i, wanted in enumerate(shown):
             self._titles[i].value = titles[i]
             self._fill(i, wanted)
+        # Shown when there is something in them: a surface that comes while the page makes the plot may be lost.
+        if len(self.children) < len(self._columns):
+            self.children = tuple(self._columns)
 
     def resize(self, side_angst: float) -> None:
         """Have maps of another size from now on."""
@@ -105,7 +108,6 @@ class SurfacePlots(ipywidgets.HBox):
         self.surfaces.append([])
         self._paint_background(PageTheme.shared().background)
         self._columns.append(ipywidgets.VBox([title, plot], layout=ipywidgets.Layout(flex="1 1 0", min_width="0")))
-        self.children = tuple(self._columns)
 
     def _fill(self, i: int, wanted: list[Surface]) -> None:
         """Change the surfaces of a plot; those that can stay are kept, so that nothing flickers."""
