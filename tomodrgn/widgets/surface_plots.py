@@ -59,8 +59,7 @@ class SurfacePlots(ipywidgets.HBox):
             self._titles[i].value = titles[i]
             self._fill(i, wanted)
         # Shown when there is something in them: a surface that comes while the page makes the plot may be lost.
-        if len(self.children) < len(self._columns):
-            self.children = tuple(self._columns)
+        self.children = tuple(self._columns)
 
     def resize(self, side_angst: float) -> None:
         """Have maps of another size from now on."""
