@@ -15,6 +15,7 @@ from playwright.sync_api import sync_playwright
 
 import tomodrgn as td
 from tests.analysis.planted import SEEDS
+from tomodrgn.analysis.analysis_files import remove_earlier
 from tomodrgn.analysis.latent_space import adjusted_rand_index
 from tomodrgn.analysis.mapback import refuse_many
 from tomodrgn.analysis.run_analysis import analyze_run
@@ -340,6 +341,18 @@ def test_maps_of_the_clusters_are_placed_where_the_particles_have_positions(tmp_
     (run.folder / "analysis" / "mapback").write_text("a file")
     with pytest.raises(FileExistsError, match="Got a file"):
         found.save(overwrite=True)
+
+
+@pytest.mark.parametrize("listed", ["", "other\n1\n", "file\n../../../kept.txt\nmaps/kept.txt\n{absolute}\nmaps\n"])
+def test_a_list_of_placed_files_takes_nothing_away_outside_the_run(linear, tmp_path, listed):
+    run, kept = copy_of(linear, tmp_path / "run"), tmp_path / "kept.txt"
+    kept.write_text("kept")
+    folder = run.folder / "analysis" / "mapback"
+    folder.mkdir(parents=True)
+    (folder / "maps").symlink_to(tmp_path)
+    (run.folder / "analysis" / "mapback_files.csv").write_text(listed.format(absolute=kept))
+    remove_earlier(run)
+    assert kept.read_text() == "kept"
 
 
 def test_no_agreement_is_told_where_there_is_nothing_to_compare():

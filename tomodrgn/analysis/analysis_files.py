@@ -77,12 +77,15 @@ def list_placed(run: Run, files: Iterable[Path]) -> None:
 
 
 def _remove_placed(run: Run) -> None:
-    """Take away the maps that an earlier analysis placed, by its list, and no other file."""
+    """Take away the maps that an earlier analysis placed, by its list, and no other file; none outside the run."""
     listed, folder = run.folder / "analysis" / PLACED_FILES, run.folder / "analysis" / MAPBACK
-    names = pd.read_csv(listed, dtype=str)["file"] if listed.is_file() else ()
-    for name in map(Path, names):
-        if not name.is_absolute() and ".." not in name.parts:
-            (folder / name).unlink(missing_ok=True)
+    names: Iterable[str] = ()
+    with suppress(ValueError, KeyError, OSError):  # no list, or none that can be read: nothing is known to be ours
+        names = pd.read_csv(listed, dtype=str)["file"].dropna().tolist()
+    inside = run.folder.resolve()
+    for path in (folder / name for name in names):
+        if path.parent.resolve().is_relative_to(inside) and path.is_file():
+            path.unlink()
     for left in (*(folder / name for name in ("maps", "classes", "tomograms")), folder):
         with suppress(OSError):  # something of the user's is in it, or it is a link
             left.rmdir()
