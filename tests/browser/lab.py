@@ -38,8 +38,8 @@ KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kern
 
 
 @contextmanager
-def running_lab(folder: Path, state: Path) -> Iterator[str]:
-    """Address of a JupyterLab that serves a folder to this machine, and ends with the block.
+def running_lab(folder: Path, state: Path, *, threads: int = 1) -> Iterator[str]:
+    """Address of a JupyterLab that serves a folder to this machine, and ends with the block; kernels have `threads`.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def running_lab(folder: Path, state: Path) -> Iterator[str]:
         "JUPYTER_DATA_DIR": f"{state}/data",
         "IPYTHONDIR": f"{state}/ipython",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")])),
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
     }
     log = (state / "lab.log").open("wb")
     server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -179,6 +179,21 @@ class Notebook:
             }}""",
             f"print({expression}, end='')",
         )
+
+    def keep_busy(self, seconds: float) -> None:
+        """Have the kernel sleep, and do not wait for it."""
+        self.page.evaluate(
+            f"""code => {{
+                window.kernelSleeps = true;
+                const future = {KERNEL}.requestExecute({{code, store_history: false}});
+                future.done.then(() => {{ window.kernelSleeps = false; }});
+            }}""",
+            f"__import__('time').sleep({seconds})",
+        )
+
+    def is_busy(self) -> bool:
+        """Whether the kernel still sleeps. (Its status does not tell: widgets may speak to it beside a cell.)"""
+        return bool(self.page.evaluate("window.kernelSleeps"))
 
     def until(self, question, wanted, seconds: float = 60):
         """Ask again until the answer is as wanted; return it."""

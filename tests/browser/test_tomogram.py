@@ -53,8 +53,13 @@ def chosen_around(view, where, names: list[str]) -> list[str]:
     return json.loads(view.until(lambda: view.ask(CHOSEN), lambda now: now != before, 30))
 
 
-def around(view, where, names: list[str], axes: tuple[int, int] = (0, 1)) -> None:
+def around(view, where, names: list[str]) -> None:
     """Draw a lasso around the places of these particles, as a person sees them."""
+    view.lasso(where, corners_around(view, where, names))
+
+
+def corners_around(view, where, names: list[str]) -> list[tuple[float, float]]:
+    """A line around the places of these particles, as shares of the width and height of the plot."""
     ranges = json.loads(
         view.ask("json.dumps([list(viewer.picture.figure.layout[a].range) for a in ('xaxis', 'yaxis')])")
     )
@@ -62,12 +67,12 @@ def around(view, where, names: list[str], axes: tuple[int, int] = (0, 1)) -> Non
     places = json.loads(view.ask(f"json.dumps([{found}])"))
     box = where.bounding_box()
     (x_low, x_high), (y_low, y_high) = ranges
-    x = [(p[axes[0]] - x_low) / (x_high - x_low) for p in places]
-    y = [1 - (p[axes[1]] - y_low) / (y_high - y_low) for p in places]
+    x = [(p[0] - x_low) / (x_high - x_low) for p in places]
+    y = [1 - (p[1] - y_low) / (y_high - y_low) for p in places]
     pad_x, pad_y = 14 / box["width"], 14 / box["height"]
     low, high = (min(x) - pad_x, min(y) - pad_y), (max(x) + pad_x, max(y) + pad_y)
     corners = [low, (high[0], low[1]), high, (low[0], high[1]), (low[0], low[1] + pad_y)]
-    view.lasso(where, [(np.clip(a, 0.003, 0.997), np.clip(b, 0.003, 0.997)) for a, b in corners])
+    return [(float(np.clip(a, 0.003, 0.997)), float(np.clip(b, 0.003, 0.997))) for a, b in corners]
 
 
 def test_tomogram_and_scatter_choose_together(open_cells, simulated):
@@ -155,6 +160,47 @@ def test_tomogram_and_scatter_choose_together(open_cells, simulated):
     view.dark()
     page.wait_for_timeout(1000)
     view.shot("tomogram-dark")
+    assert (view.tracebacks(), view.refused, view.console) == ([], [], [])
+
+
+def test_a_lasso_drawn_while_the_kernel_is_busy_counts(open_cells, simulated):
+    run, volumes = simulated
+    view = open_cells(
+        "import json, tomodrgn as td",
+        f"explorer = td.widgets.LatentExplorer({str(run)!r}, maps=False, height=300)\n"
+        f"viewer = td.widgets.TomogramViewer(explorer.run, tomograms={str(volumes)!r}, selection=explorer.selection,"
+        " height=420)\nviewer.thickness_angst = 600\nexplorer",
+        "viewer",
+        seconds=300,
+    )
+    plot = view.page.locator(".tomodrgn-tomogram-picture .nsewdrag").first
+    canvas = view.page.locator(".tomodrgn-scatter canvas").first
+    for part in (canvas, plot):
+        view.until(lambda part=part: len(np.unique(view.picture(part).reshape(-1, 3), axis=0)), lambda n: n > 20, 60)
+    inside = json.loads(view.ask("json.dumps(viewer.shown_ids)"))
+
+    def busy_meanwhile(draw) -> list[str]:
+        """Who is chosen by what was drawn while the kernel slept, and the mouse went on to wander."""
+        view.keep_busy(20)
+        draw()
+        for place in ((300, 300), (500, 420), (420, 640), (350, 500)):
+            view.page.mouse.move(*place, steps=8)
+        assert view.is_busy()
+        return json.loads(view.until(lambda: view.ask(CHOSEN), lambda chosen: chosen != "[]", 60))
+
+    plot.scroll_into_view_if_needed()
+    corners = corners_around(view, plot, inside[:1])
+    found = busy_meanwhile(lambda: view.lasso(plot, corners))
+    assert inside[0] in found
+    assert set(found) <= set(inside)
+    view.ask("explorer.select([])")
+    canvas.scroll_into_view_if_needed()
+    right = [(0.5, 0.005), (0.995, 0.005), (0.995, 0.995), (0.5, 0.995), (0.5, 0.2)]
+    found = busy_meanwhile(lambda: view.lasso(canvas, right))
+    values = dict(json.loads(view.ask("json.dumps([*explorer.table[explorer.x].items()])")))
+    chosen, rest = [values[name] for name in found], [x for name, x in values.items() if name not in found]
+    assert len(chosen) > 5
+    assert min(chosen) > max(rest) - 0.1 * (max(values.values()) - min(values.values()))
     assert (view.tracebacks(), view.refused, view.console) == ([], [], [])
 
 

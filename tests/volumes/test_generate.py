@@ -11,7 +11,7 @@ import tomodrgn as td
 from tomodrgn.imaging import fourier, grid
 from tomodrgn.model.vae import TiltSeriesVae
 from tomodrgn.training.train import train
-from tomodrgn.volumes.decoder import decode_volumes
+from tomodrgn.volumes.decoder import MapDecoder, decode_volumes
 
 TINY = td.VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
 
@@ -51,6 +51,18 @@ def test_many_points_give_the_same_maps_as_one_at_a_time(model):
     single = np.concatenate([decode_volumes(model, points[i : i + 1], box_px=16) for i in (0, 17)])
     np.testing.assert_allclose(together[[0, 17]], single, atol=1e-5)
     assert np.abs(together[0] - together[17]).max() > 1e-3
+
+
+def test_what_a_decoder_remembers_changes_no_map(run, monkeypatch):
+    first, second = np.random.default_rng(0).normal(size=(2, 1, 2)).astype(np.float32)
+    decoder = MapDecoder(run)
+    maps = decoder(first), decoder(second), decoder(first)
+    monkeypatch.setattr("tomodrgn.volumes.decoder.REMEMBERED_BYTES", 0)
+    forgetful = MapDecoder(run)
+    for found, point in zip(maps, (first, second, first), strict=True):
+        np.testing.assert_array_equal(found, forgetful(point))
+    known = [each._decode.keywords["known"] for each in (decoder, forgetful)]
+    assert (len(known[0]) > 0, known[1]) == (True, None)
 
 
 def test_smaller_box_is_the_same_map_on_larger_voxels(run):

@@ -212,3 +212,25 @@ def test_of_waiting_work_only_the_newest_is_done():
     work.ask(lambda outdated: 1 / 0)
     assert work.wait(10.0)
     assert isinstance(failed[0], ZeroDivisionError)
+
+
+def test_a_thread_that_waits_takes_the_next_work_and_ends_when_none_comes(monkeypatch):
+    import threading
+
+    def found():
+        return [thread for thread in threading.enumerate() if thread.name == "idle test"]
+
+    work, seen = LatestWork("idle test", pytest.fail), []
+    for _ in range(2):
+        work.ask(lambda outdated: seen.append(threading.current_thread()))
+        assert work.wait(10.0)
+        assert not work.busy
+    assert seen[0] is seen[1] is found()[0]
+    monkeypatch.setattr("tomodrgn.widgets.latest_work.IDLE_SECONDS", 0.05)
+    work.ask(lambda outdated: None)
+    assert work.wait(10.0)
+    seen[0].join(10.0)
+    assert found() == []
+    work.ask(lambda outdated: seen.append(threading.current_thread()))
+    assert work.wait(10.0)
+    assert len(seen) == 3

@@ -72,6 +72,19 @@ def test_level_is_in_sigma_and_maps_are_swapped(noise):
             setattr(viewer, wrong, "map_9" if wrong == "map_name" else ("map_9",))
 
 
+def test_another_stack_is_one_message_for_each_surface(noise, monkeypatch):
+    """The page makes a surface anew for each message: none is sent because the slider answers inexactly."""
+    viewer = VolumeViewer(stack_of(noise[0]))
+    sent = []
+    monkeypatch.setattr(
+        viewer.surfaces.surfaces[0][0], "_send", lambda message, buffers=None: sent.append(sorted(message["state"]))
+    )
+    viewer.level = 1.5
+    viewer.show(stack_of(noise[1]))
+    viewer._slider.value = 1.5000000000000004  # as the page's slider answers a new range
+    assert (sent, viewer.level) == ([["level"], ["scalar_field"]], 1.5)
+
+
 def test_flat_maps_are_refused():
     with pytest.raises(ValueError, match="varies"):
         VolumeViewer(stack_of(np.ones((8, 8, 8))))

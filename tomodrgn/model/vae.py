@@ -214,7 +214,7 @@ class TiltSeriesVae(nn.Module):
 
         The first layer is linear in features and latent, so the latent's part is computed once a particle.
         """
-        hidden = self.decoder.first(self.features(coordinates))  # (m, h)
+        hidden = self.first_layer(coordinates)
         if self.from_latent is not None:
             hidden += self.from_latent(z).index_select(0, owner)
         values = self.decoder.after_first(hidden)
@@ -226,11 +226,23 @@ class TiltSeriesVae(nn.Module):
                 values = values + (shares[:, :, None] * sampled).sum(dim=1)
         return values
 
-    def decode_shared(self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"]) -> Float[Tensor, "v m 2"]:
-        """Values of v volumes at the same frequencies; features and their layer are computed once for all."""
-        hidden = self.decoder.first(self.features(coordinates))  # (m, h)
+    def first_layer(self, coordinates: Float[Tensor, "m 3"]) -> Float[Tensor, "m h"]:
+        """What the decoder computes of frequencies alone, before it knows of latents."""
+        return self.decoder.first(self.features(coordinates))
+
+    def decode_shared(
+        self, coordinates: Float[Tensor, "m 3"], z: Float[Tensor, "v z"], hidden: Float[Tensor, "m h"] | None = None
+    ) -> Float[Tensor, "v m 2"]:
+        """Values of v volumes at the same frequencies; features and their layer are computed once for all.
+
+        Parameters
+        ----------
+        hidden
+            `first_layer` of the frequencies, where it is known.
+        """
+        hidden = self.first_layer(coordinates) if hidden is None else hidden
         if self.from_latent is None:
-            values = self.decoder.after_first(hidden).expand(len(z), -1, -1)
+            values = self.decoder.after_first(hidden.clone()).expand(len(z), -1, -1)
         else:
             values = torch.stack([self.decoder.after_first(hidden + offset) for offset in self.from_latent(z)])
         if self.maps is not None:

@@ -10,10 +10,11 @@ from plotly.colors import sample_colorscale, sequential
 
 from tomodrgn.analysis.palette import CATEGORY_COLOURS, GREY
 
-__all__ = ["Colouring", "can_be_axis", "colour_column"]
+__all__ = ["Colouring", "can_be_axis", "colour_column", "is_dark"]
 
 OTHER, MISSING = "(other)", "(none)"
 SCALE_STEPS = 64
+DARK_START = 0.33  # of viridis: more than 3 to 1 against the dark background of JupyterLab
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,20 @@ def can_be_axis(column: pd.Series) -> bool:
     return bool(np.isfinite(column.to_numpy(dtype=np.float64, na_value=np.nan)).all())
 
 
-def colour_column(column: pd.Series, limits: tuple[float, float] | None = None, *, log: bool = False) -> Colouring:
+def is_dark(colour: str) -> bool:
+    """Whether a colour ``#rrggbb`` is nearer to black than to white.
+
+    Examples
+    --------
+    >>> is_dark("#111111"), is_dark("#ffffff")
+    (True, False)
+    """
+    return sum(bytes.fromhex(colour[1:7])) < 3 * 128
+
+
+def colour_column(
+    column: pd.Series, limits: tuple[float, float] | None = None, *, log: bool = False, dark: bool = False
+) -> Colouring:
     """Colours for a column of numbers or text.
 
     Numbers run along viridis; those missing are grey. Text gets a colour each for the most frequent values, and grey
@@ -59,6 +73,8 @@ def colour_column(column: pd.Series, limits: tuple[float, float] | None = None, 
         Numbers that get the first and the last colour, and so do those beyond; None is the least and the greatest.
     log
         Draw the logarithm to base 10 of numbers; those not above 0 are grey.
+    dark
+        For a dark background: the scale begins with viridis' blue, as its violet could not be seen.
 
     Raises
     ------
@@ -73,7 +89,7 @@ def colour_column(column: pd.Series, limits: tuple[float, float] | None = None, 
     ['a', 'b']
     """
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return _numbers(column, limits, log=log)
+        return _numbers(column, limits, log=log, dark=dark)
     text = column.astype("str").where(column.notna(), MISSING)
     counts = text[text != MISSING].value_counts()
     shown = sorted(counts.index[: len(CATEGORY_COLOURS)])
@@ -83,7 +99,7 @@ def colour_column(column: pd.Series, limits: tuple[float, float] | None = None, 
     return Colouring(drawn=categories, colours=[*CATEGORY_COLOURS[: len(shown)], *[GREY] * len(rest)], norm=(0.0, 1.0))
 
 
-def _numbers(column: pd.Series, limits: tuple[float, float] | None, *, log: bool) -> Colouring:
+def _numbers(column: pd.Series, limits: tuple[float, float] | None, *, log: bool, dark: bool) -> Colouring:
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     if limits is not None and not (limits[0] < limits[1] and (limits[0] > 0 or not log)):
         above = " above 0" if log else ""
@@ -100,7 +116,8 @@ def _numbers(column: pd.Series, limits: tuple[float, float] | None, *, log: bool
         values = np.clip(values, low, high)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    scale = list(sample_colorscale(sequential.Viridis, np.linspace(0, 1, SCALE_STEPS), colortype="rgb"))
+    shares = np.linspace(DARK_START if dark else 0, 1, SCALE_STEPS)
+    scale = list(sample_colorscale(sequential.Viridis, shares, colortype="rgb"))
     colours = ["#{:02x}{:02x}{:02x}".format(*(int(float(c)) for c in text[4:-1].split(","))) for text in scale]
     if not known.all():
         step = (high - low) / (SCALE_STEPS - 1)

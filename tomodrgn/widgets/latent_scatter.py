@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from tomodrgn.widgets.colours import Colouring, can_be_axis, colour_column
+from tomodrgn.widgets.colours import Colouring, can_be_axis, colour_column, is_dark
 from tomodrgn.widgets.explorer_table import MAX_COMPONENTS, hover_texts
 from tomodrgn.widgets.page_theme import PageTheme
 from tomodrgn.widgets.shared_scatter import SharedScatter
@@ -36,6 +36,8 @@ class LatentScatter:
 
     def __init__(self, table: pd.DataFrame, x: str, y: str, *, height: int) -> None:
         self._table, self._hover = table, tuple[str, ...]()
+        self._dark = False
+        self._painted: tuple[str, tuple[float, float] | None, bool] | None = None
         self._frame = pd.DataFrame({HOVER: hover_texts(table, ())})
         self.plot = SharedScatter(
             data=self._with(x, y),
@@ -74,7 +76,8 @@ class LatentScatter:
 
     def paint(self, name: str, limits: tuple[float, float] | None = None, *, log: bool = False) -> Colouring:
         """Colour the points by a column; see `colour_column`."""
-        found = colour_column(self._table[name], limits, log=log)
+        self._painted = name, limits, log
+        found = colour_column(self._table[name], limits, log=log, dark=self._dark)
         shown = name
         if not found.is_categorical and (log or limits is not None):
             shown = f"{name} (log10)" if log else f"{name} (clipped)"
@@ -133,6 +136,10 @@ class LatentScatter:
     def _paint_background(self, colour: str) -> None:
         """Axes, legend and tooltip go along: jupyter-scatter takes them black or white, whichever is seen."""
         self.plot.background(colour)
+        before, self._dark = self._dark, is_dark(colour)
+        if self._dark != before and self._painted is not None:
+            name, limits, log = self._painted
+            self.paint(name, limits, log=log)
 
     def _with(self, *names: str) -> pd.DataFrame:
         for name in names:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 __all__ = ["LatestWork", "Outdated"]
 
 Outdated = Callable[[], bool]
+IDLE_SECONDS = 60.0
 
 
 class LatestWork:
-    """Does what was asked for last, in a thread of its own.
+    """Does what was asked for last, in a thread of its own, which waits a while for more: a new one is slow at first.
 
     Parameters
     ----------
@@ -28,6 +29,7 @@ class LatestWork:
         self._wish: Callable[[Outdated], None] | None = None
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
+        self._busy = False
         self._number = 0
 
     def ask(self, work: Callable[[Outdated], None]) -> None:
@@ -39,7 +41,7 @@ class LatestWork:
             Called with a function that says whether something else was asked for meanwhile: it may end then.
         """
         with self._changed:
-            self._wish, self._number = work, self._number + 1
+            self._wish, self._number, self._busy = work, self._number + 1, True
             if self._worker is None:
                 self._worker = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._worker.start()
@@ -53,12 +55,12 @@ class LatestWork:
     @property
     def busy(self) -> bool:
         """Whether something is being done, or waits."""
-        return self._worker is not None
+        return self._busy
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is left to do; whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._worker is None, timeout)
+            return self._changed.wait_for(lambda: not self._busy, timeout)
 
     def _run(self) -> None:
         while True:
@@ -68,8 +70,11 @@ class LatestWork:
                     number = self._number
                 work, self._wish, number = self._wish, None, self._number
                 if work is None:
-                    self._worker = None
+                    self._busy = False
                     self._changed.notify_all()
+                    if self._changed.wait_for(lambda: self._wish is not None, IDLE_SECONDS):
+                        continue
+                    self._worker = None
                     return
             try:
                 work(lambda number=number: self._number != number)  # type: ignore[misc]

@@ -8,6 +8,7 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 import traitlets
+from jaxtyping import Float32
 
 from tomodrgn.training.run import Run
 from tomodrgn.volumes.decoder import MapDecoder
@@ -23,6 +24,8 @@ QUICK_BOX = 64
 
 class MapPanel(ipywidgets.VBox):
     """Decodes points of the latent space and shows their maps; at first the map at the mean of the latents.
+
+    One large map of an autoencoder is shown at 64 px until it is ready.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ class MapPanel(ipywidgets.VBox):
         self._run = run if isinstance(run, Run) else Run.open(run)
         self._epoch, self._height = epoch, height
         self.viewer: VolumeViewer | None = None
-        self._decoder: tuple[tuple[int | None, int], MapDecoder] | None = None
+        self._decoders: dict[tuple[int | None, int], MapDecoder] = {}
         self._shown: tuple[str, pd.DataFrame] | None = None
         self._work = LatestWork("MapPanel", lambda error: self.set_trait("message", told(error)))
         own = int(self._run.settings["box_px"])
@@ -67,13 +70,14 @@ class MapPanel(ipywidgets.VBox):
         note.add_class("tomodrgn-decoding")
         size = ipywidgets.Dropdown(options=sizes, description="box (px)", layout=ipywidgets.Layout(width="150px"))
         size.add_class("tomodrgn-box")
+        self._size = size
         super().__init__(
             [ipywidgets.HBox([size, note]), self._place], box_px=min(own, QUICK_BOX) if box_px is None else box_px
         )
         self.add_class("tomodrgn-map-panel")
-        if self.box_px not in sizes:
-            size.options = sorted({*sizes, self.box_px})
-        ipywidgets.link((self, "box_px"), (size, "value"))
+        size.observe(self._choose_box, "value")
+        self.observe(self._offer_box, "box_px")
+        self._offer_box()
         ipywidgets.dlink((self, "message"), (note, "value"), lambda text: shown_in(text or self.title))
         self.show_mean()
 
@@ -132,6 +136,25 @@ class MapPanel(ipywidgets.VBox):
         """Wait until all that was asked for is shown; whether it is."""
         return self._work.wait(timeout)
 
+    @traitlets.validate("box_px")
+    def _possible(self, proposal: dict) -> int:
+        box_px, own = int(proposal["value"]), int(self._run.settings["box_px"])
+        if box_px != own and (box_px % 2 or not 8 <= box_px <= own):
+            raise ValueError(f"Got box {box_px}, expected an even number from 8 to {own}, the box of the run's images.")
+        return box_px
+
+    def _choose_box(self, change: dict) -> None:
+        if change["new"] is not None:
+            self.box_px = change["new"]
+
+    def _offer_box(self, change: dict | None = None) -> None:
+        """Have the choice say what is set, which may be a box that it did not offer."""
+        self._size.unobserve(self._choose_box, "value")  # new options choose the first of them
+        if self.box_px not in self._size.options:
+            self._size.options = sorted({*self._size.options, self.box_px})
+        self._size.value = self.box_px
+        self._size.observe(self._choose_box, "value")
+
     @traitlets.observe("box_px")
     def _again(self, change: dict | None = None) -> None:
         if self._shown is not None:
@@ -140,32 +163,47 @@ class MapPanel(ipywidgets.VBox):
 
     def _decode(self, title: str, table: pd.DataFrame, outdated: Outdated, *, play: bool) -> None:
         self.set_trait("message", f"decoding the {title} ...")
-        key = (self._epoch, self.box_px)
-        if self._decoder is None or self._decoder[0] != key:
-            self._decoder = key, MapDecoder(self._run, self._epoch, box_px=self.box_px)
-        decoder = self._decoder[1]
         points = table[[f"z{i + 1}" for i in range(self._run.z_dim)]].to_numpy(np.float32)
-        maps = []
+        if len(points) == 1 and self._run.kind != "linear" and self.box_px > QUICK_BOX:
+            self._show(self._maps(points, QUICK_BOX, title, outdated), table)
+            self.set_trait("message", f"decoding the {title} ... (shown at {QUICK_BOX} px)")
+        if not self._show(self._maps(points, self.box_px, title, outdated), table):
+            return
+        self._shown = title, table
+        self.set_trait("title", title)
+        self.set_trait("message", "")
+        if play and self.viewer is not None:
+            self.viewer.play()
+
+    def _maps(
+        self, points: Float32[np.ndarray, "v z"], box_px: int, title: str, outdated: Outdated
+    ) -> tuple[MapDecoder, list[Float32[np.ndarray, "d d d"]]] | None:
+        """Maps of points and what decoded them; None once they are outdated."""
+        key = self._epoch, box_px
+        if key not in self._decoders:
+            self._decoders = {k: decoder for k, decoder in self._decoders.items() if k == (self._epoch, QUICK_BOX)}
+            self._decoders[key] = MapDecoder(self._run, self._epoch, box_px=box_px)
+        decoder, maps = self._decoders[key], []
         for i, point in enumerate(points):
             if outdated():
-                return
+                return None
             if len(points) > 1:
                 self.set_trait("message", f"decoding map {i + 1} of {len(points)} of the {title} ...")
             maps.append(decoder(point[None])[0])
-        stack = VolumeStack(maps=np.stack(maps), voxel_size_angst=decoder.voxel_size_angst, labels=table)
-        if outdated():
-            return
+        return None if outdated() else (decoder, maps)
+
+    def _show(self, found: tuple[MapDecoder, list[Float32[np.ndarray, "d d d"]]] | None, table: pd.DataFrame) -> bool:
+        """Show maps, if there are any; whether there are."""
+        if found is None:
+            return False
+        stack = VolumeStack(maps=np.stack(found[1]), voxel_size_angst=found[0].voxel_size_angst, labels=table)
         if self.viewer is None:
             self.viewer = VolumeViewer(stack, height=self._height)
             self._place.children = [self.viewer]
         else:
             self.viewer.pause()
             self.viewer.show(stack)
-        self._shown = title, table
-        self.set_trait("title", title)
-        self.set_trait("message", "")
-        if play:
-            self.viewer.play()
+        return True
 
 
 def _points(values: np.ndarray, names: list[str]) -> pd.DataFrame:

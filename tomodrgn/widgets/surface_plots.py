@@ -98,6 +98,7 @@ class SurfacePlots(ipywidgets.HBox):
             axes=["x", "y", "z"],
         )
         plot.camera = list(self.plots[0].camera) if self.plots else self._front()
+        plot += _speck()
         plot.add_class("tomodrgn-map")
         if self.plots:
             ipywidgets.jslink((self.plots[0], "camera"), (plot, "camera"))
@@ -115,9 +116,10 @@ class SurfacePlots(ipywidgets.HBox):
         while len(there) > len(wanted):
             self.plots[i] -= there.pop()
         for surface, new in zip(there, wanted, strict=False):
-            surface.level, surface.color, surface.opacity = float(new.level), new.colour, new.opacity
-            if surface.scalar_field.shape != new.field.shape or not np.array_equal(surface.scalar_field, new.field):
-                surface.scalar_field = new.field
+            with surface.hold_sync():  # one message: the page makes the surface anew for each
+                surface.level, surface.color, surface.opacity = float(new.level), new.colour, new.opacity
+                if surface.scalar_field.shape != new.field.shape or not np.array_equal(surface.scalar_field, new.field):
+                    surface.scalar_field = new.field
         for new in wanted[len(there) :]:
             surface = k3d.marching_cubes(
                 new.field,
@@ -129,3 +131,14 @@ class SurfacePlots(ipywidgets.HBox):
             )
             there.append(surface)
             self.plots[i] += surface
+
+
+def _speck() -> k3d.objects.MarchingCubes:
+    """A surface too small to be seen, which stays.
+
+    A page makes each surface anew when it changes. While another one of its kind is there the page keeps the program
+    that draws them; else it compiles it each time, which takes longer than all the rest.
+    """
+    field = np.zeros((2, 2, 2), dtype=np.float32)
+    field[0, 0, 0] = 1.0
+    return k3d.marching_cubes(field, level=0.5, flat_shading=False, bounds=[-1e-3, 1e-3] * 3)

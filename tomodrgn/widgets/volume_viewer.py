@@ -76,7 +76,7 @@ class VolumeViewer(ipywidgets.VBox):
         self._ready = False
         self.surfaces = SurfacePlots(stack.voxel_size_angst * stack.maps.shape[-1], height=height)
         self.planes = MapSlices()
-        super().__init__(stack=stack, map_name=stack.names[0], level=start)
+        super().__init__(stack=stack, map_name=stack.names[0], level=_on_slider(start))
         self.add_class("tomodrgn-volumes")
         self._build()
         self._ready = True
@@ -189,6 +189,11 @@ class VolumeViewer(ipywidgets.VBox):
                 raise ValueError(f"Got map {name!r}, expected one of {self.stack.names}. Choose one of these.")
         return value if isinstance(value, str) else tuple(str(name) for name in value)
 
+    @traitlets.validate("level")
+    def _exact(self, proposal: dict) -> float:
+        # The page's slider answers a new range with 3.0000000000000004, for which every surface would be made anew.
+        return round(float(proposal["value"]), 6)
+
     @traitlets.observe("stack")
     def _take_stack(self, change: dict | None = None) -> None:
         if not self._ready:
@@ -199,7 +204,7 @@ class VolumeViewer(ipywidgets.VBox):
             self._fields.clear()
             self.surfaces.resize(float(self.stack.voxel_size_angst) * self.stack.maps.shape[-1])
             _, highest = surface_level(self.stack.maps)
-            self._slider.min, self._slider.max = min(0.5, highest / 2), max(highest, self.level)
+            self._slider.min, self._slider.max = min(0.5, _on_slider(highest / 2)), max(highest, self.level)
             self._names.options = self._compared.options = names
             self._play.max, self._play.value, self._play.disabled = len(names) - 1, 0, len(names) < 2
             self._compared.disabled = len(names) < 2
@@ -287,6 +292,11 @@ class VolumeViewer(ipywidgets.VBox):
         else:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             self.set_trait("message", f"wrote {paths[0]}{more}")
+
+
+def _on_slider(level: float) -> float:
+    """A level near this one that is a step of the slider, unless it is too low to be one."""
+    return round(level, 1) or level
 
 
 def _on_white(picture: np.ndarray) -> np.ndarray:
