@@ -234,3 +234,15 @@ def test_a_thread_that_waits_takes_the_next_work_and_ends_when_none_comes(monkey
     work.ask(lambda outdated: seen.append(threading.current_thread()))
     assert work.wait(10.0)
     assert len(seen) == 3
+
+
+def test_work_that_is_taken_back_at_once_is_over():
+    work = LatestWork("test", pytest.fail)
+    for _ in range(20):
+        work.ask(lambda outdated: None)
+        assert work.wait(10.0)  # the thread waits for more now
+        with work._changed:  # so that the thread cannot see the wish before it is gone
+            work.ask(lambda outdated: pytest.fail("it was taken back"))
+            work.cancel()
+        assert work.wait(10.0)
+        assert not work.busy

@@ -17,8 +17,6 @@ from tomodrgn.training.job import start_training
 from tomodrgn.training.run import Run
 from tomodrgn.widgets import ConfigForm, LatentExplorer, Selection, TrainingMonitor
 from tomodrgn.widgets.colours import GREY, colour_column
-from tomodrgn.widgets.map_panel import MapPanel
-from tomodrgn.widgets.page_theme import PageTheme
 
 MODEL = VaeConfig(z_dim=2, encoder_dim=16, decoder_dim=16, decoder_layers=1, encoder_layers=1, encoder_grid=5)
 COARSE = PreprocessConfig(max_radius=0.2)
@@ -237,34 +235,6 @@ def test_explorer_colours_by_numbers_and_text_and_always_gives_the_norm(run):
             assert (drawn.min(), drawn.max()) == pytest.approx((0, 1), abs=1e-3), "values were clipped"
 
 
-def test_on_a_dark_page_no_colour_is_as_dark_as_the_page(run):
-    explorer = LatentExplorer(run)
-    explorer.colour = "z1"
-    theme = PageTheme.shared()
-    try:
-        for background in ("#111111", "#ffffff"):
-            theme.background = background
-            shown, dark = np.array(explorer.scatter.color()["map"])[:, :3], background == "#111111"
-            wanted = colour_column(explorer.table["z1"], dark=dark).colours
-            np.testing.assert_allclose(shown, [rgb(colour) for colour in wanted], atol=1e-6)
-            assert (contrast(shown[0], rgb("#111111")) > 3) == dark
-    finally:
-        theme.background = "#ffffff"
-
-
-def rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-
-
-def contrast(first: np.ndarray, second: np.ndarray) -> float:
-    """Contrast of two colours (WCAG 2.1, relative luminance)."""
-    found = []
-    for colour in (first, second):
-        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-        found.append(float(linear @ [0.2126, 0.7152, 0.0722]))
-    return (max(found) + 0.05) / (min(found) + 0.05)
-
-
 def test_explorer_tells_how_sure_each_place_is(run):
     explorer = LatentExplorer(run)
     latents = run.latents().frame()
@@ -329,32 +299,6 @@ def test_colours_of_missing_and_rare_values_are_grey():
     assert len(set(text.colours[:-2])) == 12
     constant = colour_column(pd.Series([2.0, 2.0]))
     assert constant.norm[0] < 2 < constant.norm[1]
-
-
-def test_a_large_map_is_shown_smaller_until_it_is_ready(run, monkeypatch):
-    monkeypatch.setattr("tomodrgn.widgets.map_panel.QUICK_BOX", 16)
-    panel = MapPanel(run, box_px=16)
-    assert panel.wait(60.0)
-    seen = []
-    panel.viewer.observe(lambda change: seen.append((change["new"].maps.shape[1], panel.message)), names="stack")
-    panel.box_px = 24
-    assert panel.wait(60.0)
-    name = str(run.latents().particle_id[0])
-    panel.show_particles([name])
-    assert panel.wait(60.0)
-    assert [box for box, _ in seen] == [16, 24, 16, 24]
-    assert seen[-1][1] == f"decoding the map at {name} ... (shown at 16 px)"
-    assert (panel.message, panel.title, panel.stack.voxel_size_angst) == ("", f"map at {name}", 8.0 * 32 / 24)
-    panel.show_particles([name, str(run.latents().particle_id[1])])  # several: at once in their size
-    assert panel.wait(60.0)
-    assert [box for box, _ in seen[4:]] == [24]
-    for wrong in (25, 34):
-        with pytest.raises(ValueError, match=f"Got box {wrong}, expected an even number from 8 to 32"):
-            panel.box_px = wrong
-    assert panel.box_px == 24
-    panel.box_px = 20
-    assert panel.wait(60.0)
-    assert [box for box, _ in seen[5:]] == [20]  # not the smallest on the way, and both maps at once
 
 
 def test_explorer_makes_a_umap_beside_other_work(small_particles, tmp_path):

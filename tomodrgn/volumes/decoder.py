@@ -133,7 +133,8 @@ def decode_volumes(
     points_per_chunk
         Number of frequencies decoded at once for each map; None is a number that suits the device.
     known
-        Of a TiltSeriesVae: its `first_layer` of each chunk is kept here from one call to the next.
+        Of a TiltSeriesVae: its `first_layer` of each chunk is kept here from one call to the next, which has to be of
+        the same model, box, radius and chunks.
     """
     device = next(model.parameters()).device
     rows = points_per_chunk or (4096 if device.type == "cpu" else 65_536)

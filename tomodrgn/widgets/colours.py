@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from plotly.colors import sample_colorscale, sequential
 
-from tomodrgn.analysis.palette import CATEGORY_COLOURS, GREY
+from tomodrgn.analysis.palette import CATEGORY_COLOURS, CATEGORY_COLOURS_ON_DARK, DARK_START, GREY
 
 __all__ = ["Colouring", "can_be_axis", "colour_column", "is_dark"]
 
 OTHER, MISSING = "(other)", "(none)"
 SCALE_STEPS = 64
-DARK_START = 0.33  # of viridis: more than 3 to 1 against the dark background of JupyterLab
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,8 @@ def colour_column(
     log
         Draw the logarithm to base 10 of numbers; those not above 0 are grey.
     dark
-        For a dark background: the scale begins with viridis' blue, as its violet could not be seen.
+        For a dark background: the scale begins with viridis' blue, as its violet could not be seen, and rare values
+        have lighter colours.
 
     Raises
     ------
@@ -96,7 +96,8 @@ def colour_column(
     text = text.where(text.isin([*shown, MISSING]), OTHER)
     rest = [name for name in (OTHER, MISSING) if (text == name).any()]
     categories = pd.Series(pd.Categorical(text, categories=[*shown, *rest]), index=column.index, name=column.name)
-    return Colouring(drawn=categories, colours=[*CATEGORY_COLOURS[: len(shown)], *[GREY] * len(rest)], norm=(0.0, 1.0))
+    colours = (CATEGORY_COLOURS_ON_DARK if dark else CATEGORY_COLOURS)[: len(shown)]
+    return Colouring(drawn=categories, colours=[*colours, *[GREY] * len(rest)], norm=(0.0, 1.0))
 
 
 def _numbers(column: pd.Series, limits: tuple[float, float] | None, *, log: bool, dark: bool) -> Colouring:

@@ -76,7 +76,6 @@ class LatentScatter:
 
     def paint(self, name: str, limits: tuple[float, float] | None = None, *, log: bool = False) -> Colouring:
         """Colour the points by a column; see `colour_column`."""
-        self._painted = name, limits, log
         found = colour_column(self._table[name], limits, log=log, dark=self._dark)
         shown = name
         if not found.is_categorical and (log or limits is not None):
@@ -84,6 +83,7 @@ class LatentScatter:
         self._frame[shown] = found.drawn.reset_index(drop=True)
         # Colours as a list and the norm every time: jupyter-scatter keeps the norm of the column before.
         self.plot.color(by=shown, map=found.colours, norm=found.norm)
+        self._painted = name, limits, log
         return found
 
     def look(self, *, size: float, opacity: float, density: bool) -> None:

@@ -11,6 +11,8 @@ import plotly.graph_objects as go
 import traitlets
 
 from tomodrgn.analysis.palette import column_rgb
+from tomodrgn.widgets.colours import is_dark
+from tomodrgn.widgets.page_theme import PageTheme
 from tomodrgn.widgets.plotly_figure import SPACE_AXIS, figure_widget
 from tomodrgn.widgets.selection import Selection
 
@@ -59,6 +61,10 @@ class LatentScatter3d(ipywidgets.VBox):
         super().__init__([ipywidgets.HBox([self._choice, self._note]), self._place], **columns)
         ipywidgets.link((self, "z"), (self._choice, "value"), transform=(lambda z: z or NOTHING, _named))
         selection.observe(self._draw, names="particle_ids")
+        PageTheme.follow(self._follow_theme)
+
+    def _follow_theme(self, background: str) -> None:
+        self._draw()
 
     def renew(self, table: pd.DataFrame, axes: list[str]) -> None:
         """Show another table of the same particles."""
@@ -95,7 +101,8 @@ class LatentScatter3d(ipywidgets.VBox):
                 for axis, name in (("x", self.x), ("y", self.y), ("z", self.z)):
                     trace[axis] = part[name].to_numpy(dtype=np.float32)
                 trace.text = part.index.astype(str).tolist()
-            rgb = (255 * column_rgb(self._table[self.colour])[some]).astype(int)
+            dark = is_dark(PageTheme.shared().background)
+            rgb = (255 * column_rgb(self._table[self.colour], dark=dark)[some]).astype(int)
             self.figure.data[0].marker.color = [f"rgb({r},{g},{b})" for r, g, b in rgb]
             self.figure.update_scenes(xaxis_title=self.x, yaxis_title=self.y, zaxis_title=self.z)
         left_out = len(self._table) - len(some)

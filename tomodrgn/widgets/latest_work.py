@@ -12,7 +12,9 @@ IDLE_SECONDS = 60.0
 
 
 class LatestWork:
-    """Does what was asked for last, in a thread of its own, which waits a while for more: a new one is slow at first.
+    """Does what was asked for last, in a thread of its own.
+
+    The thread waits a while for more: a new one is slow at first.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class LatestWork:
                 if work is None:
                     self._busy = False
                     self._changed.notify_all()
-                    if self._changed.wait_for(lambda: self._wish is not None, IDLE_SECONDS):
+                    if self._changed.wait_for(lambda: self._busy, IDLE_SECONDS):
                         continue
                     self._worker = None
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ipywidgets
@@ -48,6 +49,11 @@ class MapPanel(ipywidgets.VBox):
         What is being decoded, or what went wrong; empty when all is done.
     box_px
         Side of the maps from now on.
+
+    Raises
+    ------
+    ValueError
+        If the box is odd, below 8 or larger than that of the images.
     """
 
     title = traitlets.Unicode("", read_only=True)
@@ -61,7 +67,8 @@ class MapPanel(ipywidgets.VBox):
         self._epoch, self._height = epoch, height
         self.viewer: VolumeViewer | None = None
         self._decoders: dict[tuple[int | None, int], MapDecoder] = {}
-        self._shown: tuple[str, pd.DataFrame] | None = None
+        self._wanted: tuple[str, pd.DataFrame] | None = None
+        self._drawn: tuple[int, int | None] | None = None
         self._work = LatestWork("MapPanel", lambda error: self.set_trait("message", told(error)))
         own = int(self._run.settings["box_px"])
         sizes = sorted({size for size in (32, 48, 64, 96, 128) if size < own} | {own})
@@ -130,7 +137,8 @@ class MapPanel(ipywidgets.VBox):
         play
             Play the maps when they are there.
         """
-        self._work.ask(lambda outdated: self._decode(title, table, outdated, play=play))
+        self._wanted, wish = (title, table), _Wish(title=title, table=table, epoch=self._epoch, box_px=self.box_px)
+        self._work.ask(lambda outdated: self._decode(wish, outdated, play=play))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all that was asked for is shown; whether it is."""
@@ -157,53 +165,69 @@ class MapPanel(ipywidgets.VBox):
 
     @traitlets.observe("box_px")
     def _again(self, change: dict | None = None) -> None:
-        if self._shown is not None:
-            title, table = self._shown
+        if self._wanted is not None:
+            title, table = self._wanted
             self.show_points(table, title)
 
-    def _decode(self, title: str, table: pd.DataFrame, outdated: Outdated, *, play: bool) -> None:
-        self.set_trait("message", f"decoding the {title} ...")
-        points = table[[f"z{i + 1}" for i in range(self._run.z_dim)]].to_numpy(np.float32)
-        if len(points) == 1 and self._run.kind != "linear" and self.box_px > QUICK_BOX:
-            self._show(self._maps(points, QUICK_BOX, title, outdated), table)
-            self.set_trait("message", f"decoding the {title} ... (shown at {QUICK_BOX} px)")
-        if not self._show(self._maps(points, self.box_px, title, outdated), table):
+    def _decode(self, wish: _Wish, outdated: Outdated, *, play: bool) -> None:
+        self.set_trait("message", f"decoding the {wish.title} ...")
+        large = len(wish.table) == 1 and self._run.kind != "linear" and wish.box_px > QUICK_BOX
+        if large and self._drawn != (id(wish.table), wish.epoch):
+            if not self._show(replace(wish, box_px=QUICK_BOX), outdated):
+                return
+            self.set_trait("message", f"decoding the {wish.title} ... (shown at {QUICK_BOX} px)")
+        if not self._show(wish, outdated):
             return
-        self._shown = title, table
-        self.set_trait("title", title)
         self.set_trait("message", "")
         if play and self.viewer is not None:
             self.viewer.play()
 
-    def _maps(
-        self, points: Float32[np.ndarray, "v z"], box_px: int, title: str, outdated: Outdated
-    ) -> tuple[MapDecoder, list[Float32[np.ndarray, "d d d"]]] | None:
-        """Maps of points and what decoded them; None once they are outdated."""
-        key = self._epoch, box_px
-        if key not in self._decoders:
-            self._decoders = {k: decoder for k, decoder in self._decoders.items() if k == (self._epoch, QUICK_BOX)}
-            self._decoders[key] = MapDecoder(self._run, self._epoch, box_px=box_px)
-        decoder, maps = self._decoders[key], []
-        for i, point in enumerate(points):
-            if outdated():
-                return None
-            if len(points) > 1:
-                self.set_trait("message", f"decoding map {i + 1} of {len(points)} of the {title} ...")
-            maps.append(decoder(point[None])[0])
-        return None if outdated() else (decoder, maps)
-
-    def _show(self, found: tuple[MapDecoder, list[Float32[np.ndarray, "d d d"]]] | None, table: pd.DataFrame) -> bool:
-        """Show maps, if there are any; whether there are."""
+    def _show(self, wish: _Wish, outdated: Outdated) -> bool:
+        """Decode maps and show them, unless they are outdated by then; whether they are shown."""
+        found = self._maps(wish, outdated)
         if found is None:
             return False
-        stack = VolumeStack(maps=np.stack(found[1]), voxel_size_angst=found[0].voxel_size_angst, labels=table)
+        decoder, maps = found
+        stack = VolumeStack(maps=np.stack(maps), voxel_size_angst=decoder.voxel_size_angst, labels=wish.table)
         if self.viewer is None:
             self.viewer = VolumeViewer(stack, height=self._height)
             self._place.children = [self.viewer]
         else:
             self.viewer.pause()
             self.viewer.show(stack)
+        self._drawn = id(wish.table), wish.epoch
+        self.set_trait("title", wish.title)
         return True
+
+    def _maps(self, wish: _Wish, outdated: Outdated) -> tuple[MapDecoder, list[Float32[np.ndarray, "d d d"]]] | None:
+        """The maps and what decoded them; None once they are outdated."""
+        points = wish.table[[f"z{i + 1}" for i in range(self._run.z_dim)]].to_numpy(np.float32)
+        maps: list[Float32[np.ndarray, "d d d"]] = []
+        for i, point in enumerate(points):
+            if outdated():
+                return None
+            if len(points) > 1:
+                self.set_trait("message", f"decoding map {i + 1} of {len(points)} of the {wish.title} ...")
+            maps.append(self._decoder(wish.epoch, wish.box_px)(point[None])[0])
+        return None if outdated() else (self._decoder(wish.epoch, wish.box_px), maps)
+
+    def _decoder(self, epoch: int | None, box_px: int) -> MapDecoder:
+        """The decoder of an epoch; those of this size and of large maps' first sight are kept."""
+        if (epoch, box_px) not in self._decoders:
+            kept = {(epoch, QUICK_BOX), (epoch, self.box_px)}
+            self._decoders = {key: decoder for key, decoder in self._decoders.items() if key in kept}
+            self._decoders[epoch, box_px] = MapDecoder(self._run, epoch, box_px=box_px)
+        return self._decoders[epoch, box_px]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What was asked for, as it was then."""
+
+    title: str
+    table: pd.DataFrame
+    epoch: int | None
+    box_px: int
 
 
 def _points(values: np.ndarray, names: list[str]) -> pd.DataFrame:

@@ -17,9 +17,10 @@ from tomodrgn.particles.tomogram_files import find_tomograms
 from tomodrgn.particles.tomogram_slab import PLANES, Plane, TomogramVolume
 from tomodrgn.training.run import Run
 from tomodrgn.widgets.colour_legend import legend_html, point_colours
-from tomodrgn.widgets.colours import colour_column
+from tomodrgn.widgets.colours import colour_column, is_dark
 from tomodrgn.widgets.explorer_table import explorer_table, varied_columns
 from tomodrgn.widgets.in_place import shown_in
+from tomodrgn.widgets.page_theme import PageTheme
 from tomodrgn.widgets.plotly_figure import figure_style
 from tomodrgn.widgets.selection import Selection
 from tomodrgn.widgets.slab_reader import SlabReader, SlabWish
@@ -146,6 +147,7 @@ class TomogramViewer(ipywidgets.VBox):
             self.children = [self._note]
             return
         self._build(missing)
+        PageTheme.follow(self._follow_theme)
         self._ready = True
         self._open()
         self.selection.observe(self._show_selection, names="particle_ids")
@@ -296,7 +298,7 @@ class TomogramViewer(ipywidgets.VBox):
     def _recolour(self, change: dict | None = None) -> None:
         if not self._ready:
             return
-        colouring = colour_column(self.table[self.colour])
+        colouring = colour_column(self.table[self.colour], dark=is_dark(PageTheme.shared().background))
         own = self.table.index.get_indexer(pd.Index(self._own().particle_id))
         self._colours = np.array(point_colours(colouring), dtype=object)[own]
         values = self.table[self.colour].iloc[own].to_numpy()
@@ -307,6 +309,9 @@ class TomogramViewer(ipywidgets.VBox):
         self._legend.value = legend_html(colouring, self.colour)
         if change is not None:
             self._draw_particles()
+
+    def _follow_theme(self, background: str) -> None:
+        self._recolour({})
 
     @traitlets.observe("centre_angst", "thickness_angst", "contrast", "outside")
     def _draw(self, change: dict | None = None) -> None:

@@ -295,8 +295,8 @@ class VolumeViewer(ipywidgets.VBox):
 
 
 def _on_slider(level: float) -> float:
-    """A level near this one that is a step of the slider, unless it is too low to be one."""
-    return round(level, 1) or level
+    """The next lower step of the slider; a level too low for that stays."""
+    return int(10 * level + 1e-6) / 10 or level
 
 
 def _on_white(picture: np.ndarray) -> np.ndarray:
