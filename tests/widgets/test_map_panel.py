@@ -62,34 +62,42 @@ def test_any_even_box_can_be_set(panel):
     assert (seen, panel.box_px) == ([20, 32], 32)
 
 
-def test_what_was_asked_for_is_shown_in_the_box_that_was_set_meanwhile(panel, run, monkeypatch):
-    panel.box_px = 32
-    assert panel.wait(60.0)
-    name, decode = str(run.latents().particle_id[3]), MapDecoder.__call__
+def while_large_maps_are_decoded(monkeypatch, act) -> None:
+    """Have something happen whenever a map of 32 px is about to be decoded."""
+    decode = MapDecoder.__call__
 
-    def changed_meanwhile(decoder, points):
+    def acted(decoder, points):
         if decoder.box_px == 32:
-            panel.box_px = 24
+            act()
         return decode(decoder, points)
 
-    monkeypatch.setattr(MapDecoder, "__call__", changed_meanwhile)
+    monkeypatch.setattr(MapDecoder, "__call__", acted)
+
+
+@pytest.fixture
+def large(panel, run):
+    """The panel at 32 px, and the name of a particle that it does not show yet."""
+    panel.box_px = 32
+    assert panel.wait(60.0)
+    return panel, str(run.latents().particle_id[3])
+
+
+def test_what_was_asked_for_is_shown_in_the_box_that_was_set_meanwhile(large, monkeypatch):
+    panel, name = large
+    while_large_maps_are_decoded(monkeypatch, lambda: setattr(panel, "box_px", 24))
     panel.show_particles([name])
     assert panel.wait(60.0)
     assert (panel.title, panel.stack.maps.shape[1], panel.message) == (f"map at {name}", 24, "")
     assert panel.stack.labels["particle_id"].tolist() == [name]
 
 
-def test_a_map_that_fails_after_its_first_sight_has_its_own_title(panel, run, monkeypatch):
-    panel.box_px = 32
-    assert panel.wait(60.0)
-    name, decode = str(run.latents().particle_id[3]), MapDecoder.__call__
+def test_a_map_that_fails_after_its_first_sight_has_its_own_title(large, monkeypatch):
+    panel, name = large
 
-    def no_memory(decoder, points):
-        if decoder.box_px == 32:
-            raise MemoryError("no room for it")
-        return decode(decoder, points)
+    def no_memory():
+        raise MemoryError("no room for it")
 
-    monkeypatch.setattr(MapDecoder, "__call__", no_memory)
+    while_large_maps_are_decoded(monkeypatch, no_memory)
     panel.show_particles([name])
     assert panel.wait(60.0)
     assert (panel.title, panel.stack.maps.shape[1]) == (f"map at {name}", 16)

@@ -148,7 +148,10 @@ class MapPanel(ipywidgets.VBox):
     def _possible(self, proposal: dict) -> int:
         box_px, own = int(proposal["value"]), int(self._run.settings["box_px"])
         if box_px != own and (box_px % 2 or not 8 <= box_px <= own):
-            raise ValueError(f"Got box {box_px}, expected an even number from 8 to {own}, the box of the run's images.")
+            raise ValueError(
+                f"Got box {box_px}, expected an even number from 8 to {own}, the box of the run's images in pixels. "
+                "Choose another box."
+            )
         return box_px
 
     def _choose_box(self, change: dict) -> None:
